@@ -1,0 +1,175 @@
+//! Every bound, in one place, with its reason.
+//!
+//! A limit that a guest can hit has a code of its own in [`crate::tasks::Reason`] or in a refusal.
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// The wire version of frames; a peer that speaks another is refused.
+pub const WIRE_VERSION: u8 = 1;
+/// One frame on any stream: a full turn (1 MiB of events) and its envelope.
+pub const FRAME_BYTES: usize = 4 * MIB;
+/// Bytes of a blob that travel in one frame.
+pub const BLOB_CHUNK_BYTES: usize = 256 * KIB;
+/// One blob; larger results are split by their makers.
+pub const BLOB_BYTES: u64 = 4 << 30;
+/// One module: compile time and memory grow with it (a 26 MB Python took 6 s and 300 MiB).
+pub const MODULE_BYTES: u64 = 32 << 20;
+
+/// A name of a tenant, framework, module; a whole role path.
+pub const NAME_BYTES: usize = 128;
+/// A path inside a sandbox.
+pub const PATH_BYTES: usize = 512;
+/// A task identifier that a scheduler chose.
+pub const TASK_ID_BYTES: usize = 128;
+/// Roles of one framework: each is a client of the allocator.
+pub const ROLES: usize = 64;
+/// A manifest after parsing: settings in all.
+pub const CONFIG_BYTES: usize = 64 * KIB;
+/// Modules and blobs that a framework is submitted with.
+pub const BUNDLE_ENTRIES: usize = 4_096;
+
+/// A key of durable state.
+pub const KEY_BYTES: usize = 256;
+/// A value of durable state.
+pub const VALUE_BYTES: usize = 64 * KIB;
+/// All durable state of one framework, keys and values: it is copied to a cell at each start.
+pub const STATE_BYTES: usize = 4 * MIB;
+/// One page of durable state on its way to a cell.
+pub const STATE_PAGE_BYTES: usize = 512 * KIB;
+
+/// A task's record, all its text together: it stays in the master's memory while the task lives.
+pub const TASK_BYTES: usize = 64 * KIB;
+/// Launches in one answer.
+pub const LAUNCHES: usize = 1_000;
+/// Calls in one answer.
+pub const CALLS: usize = 4_096;
+/// One answer, encoded.
+pub const ANSWER_BYTES: usize = MIB;
+/// Events of one turn.
+pub const TURN_EVENTS: usize = 256;
+/// Events of one turn, encoded.
+pub const TURN_BYTES: usize = MIB;
+/// Offers of one turn.
+pub const TURN_OFFERS: usize = 256;
+/// Waiting updates of one framework beyond which only a task's latest is kept.
+pub const WAITING_UPDATES: usize = 10_000;
+/// Timers of one framework.
+pub const TIMERS: usize = 1_000;
+/// Wants of one framework.
+pub const WANTS: usize = 1_000;
+/// A message between scheduler and task.
+pub const MESSAGE_BYTES: usize = 16 * KIB;
+/// Messages that wait for one task, or from one task.
+pub const MESSAGES_WAITING: usize = 64;
+/// The body of a request to a framework, and of its response.
+pub const HTTP_BODY_BYTES: usize = MIB;
+/// Requests to one framework that wait for a turn or an answer.
+pub const REQUESTS_WAITING: usize = 256;
+/// Headers of a request or a response, together.
+pub const HTTP_HEADER_BYTES: usize = 16 * KIB;
+/// How long a request may wait for its response.
+pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
+
+/// Fuel of one turn: about 70 ms of work at 14 G/s.
+pub const TURN_FUEL: u64 = 1_000_000_000;
+/// Wall time of one turn.
+pub const TURN_WALL_MS: u64 = 1_000;
+/// How long the leader waits for an answer before it takes the scheduler for lost: a turn's wall time and the way.
+pub const TURN_ANSWER_MS: u64 = 5_000;
+/// Log text that a scheduler may write in one turn.
+pub const TURN_LOG_BYTES: usize = 64 * KIB;
+/// CPU of a scheduler, in thousandths, unless its manifest asks for more.
+pub const SCHEDULER_CPU_MILLI: u64 = 100;
+/// Memory of a scheduler, unless its manifest asks for more.
+pub const SCHEDULER_MEMORY_BYTES: u64 = 64 << 20;
+/// The most memory that a scheduler may ask for.
+pub const SCHEDULER_MEMORY_BYTES_MAX: u64 = 256 << 20;
+/// Of an agent's resources, the thousandths held back for schedulers.
+pub const HELD_BACK_MILLI: u64 = 50;
+/// Memory held back for schedulers, at the least (but never more than half of the agent).
+pub const HELD_BACK_MEMORY_BYTES: u64 = 256 << 20;
+
+/// Fuel of a task unless it says otherwise; some hours of a core.
+pub const TASK_FUEL: u64 = 1_000_000_000_000_000;
+/// The most fuel that a task may be given.
+pub const TASK_FUEL_MAX: u64 = 1_000_000_000_000_000_000;
+/// Wall time of a task unless it says otherwise: a day.
+pub const TASK_WALL_MS: u64 = 86_400_000;
+/// The longest wall time of a task: a year.
+pub const TASK_WALL_MS_MAX: u64 = 31_536_000_000;
+/// Bytes kept of standard output and of standard error, each, unless the task says otherwise.
+pub const TASK_LOG_BYTES: u64 = 1 << 20;
+/// The most log bytes that a task may keep, each.
+pub const TASK_LOG_BYTES_MAX: u64 = 1 << 30;
+/// The largest memory of one instance: `memory.copy` does not yield inside, so a slice is bounded by it.
+pub const INSTANCE_MEMORY_BYTES_MAX: u64 = 256 << 20;
+/// The least memory that a task can ask for: an empty Rust program needs 17 pages and its stack.
+pub const TASK_MEMORY_BYTES_MIN: u64 = 1 << 20;
+/// Table elements of one instance, all tables together.
+pub const TABLE_ELEMENTS: usize = 100_000;
+/// Memories, tables, and core instances of one component.
+pub const INSTANCES: usize = 64;
+/// WebAssembly stack.
+pub const STACK_BYTES: usize = 512 * KIB;
+/// What one host call may copy out of a component.
+pub const HOSTCALL_BYTES: usize = MIB;
+/// Handles of a component, and entries of its resource table (open files among them).
+pub const HANDLES: usize = 4_096;
+/// Files and folders that a preview 1 module may hold open.
+pub const OPEN_FILES: usize = 256;
+/// Random bytes per call.
+pub const RANDOM_BYTES: u64 = 64 * 1024;
+/// Fuel between two yields: under a millisecond of a core.
+pub const FUEL_SLICE: u64 = 10_000_000;
+/// Grace between asking a task to stop and stopping it, unless it says otherwise.
+pub const KILL_GRACE_MS: u64 = 3_000;
+/// The longest grace.
+pub const KILL_GRACE_MS_MAX: u64 = 3_600_000;
+/// Sandboxes in one cell; the address space of the pool is bounded by it.
+pub const CELL_INSTANCES: u32 = 1_000;
+/// Schedulers in one cell.
+pub const CELL_SCHEDULERS: u32 = 256;
+/// Wall time of compiling one module.
+pub const COMPILE_WALL_MS: u64 = 60_000;
+/// Address space of the child that compiles.
+pub const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
+
+/// How long an offer stands before it is taken back.
+pub const OFFER_TIMEOUT_MS: u64 = 10_000;
+/// The filter of a decline that names none (Mesos: 5 s).
+pub const REFUSE_MS: u64 = 5_000;
+/// The longest filter (Mesos: 365 days).
+pub const REFUSE_MS_MAX: u64 = 31_536_000_000;
+/// Smallest offer, CPU (Mesos: 0.01) ...
+pub const SMALLEST_CPU_MILLI: u64 = 10;
+/// ... or memory (Mesos: 32 MB).
+pub const SMALLEST_MEMORY_BYTES: u64 = 32 << 20;
+/// How often the allocator looks at everything (Mesos: 1 s).
+pub const ALLOCATION_INTERVAL_MS: u64 = 1_000;
+/// Ended tasks that a framework keeps, newest last (Mesos: 1,000).
+pub const ENDED_TASKS: usize = 1_000;
+/// Ended tasks that the cluster keeps, all frameworks together.
+pub const ENDED_TASKS_ALL: usize = 10_000;
+/// Ended frameworks that the cluster keeps (Mesos: 50).
+pub const ENDED_FRAMEWORKS: usize = 50;
+/// How long an agent may be silent before its tasks are unreachable.
+pub const AGENT_TIMEOUT_MS: u64 = 15_000;
+/// `lost-after` unless a task says otherwise.
+pub const LOST_AFTER_MS: u64 = 60_000;
+/// Agents of one cluster.
+pub const AGENTS: usize = 100_000;
+/// Live tasks of one framework.
+pub const LIVE_TASKS: usize = 1_000_000;
+/// Frameworks of one cluster that have not ended.
+pub const FRAMEWORKS: usize = 10_000;
+/// First back-off of a scheduler that failed; doubles up to [`RESTART_BACKOFF_MS_MAX`].
+pub const RESTART_BACKOFF_MS: u64 = 100;
+/// Longest back-off of a scheduler that failed.
+pub const RESTART_BACKOFF_MS_MAX: u64 = 30_000;
+/// Failures in a row, with no committed turn between them, after which a framework is held.
+pub const FAILURES_HELD: u32 = 8;
+/// How long durable keys of an ended framework are kept.
+pub const ENDED_STATE_MS: u64 = 3_600_000;
+/// How long an unreferenced blob is kept.
+pub const BLOB_GRACE_MS: u64 = 3_600_000;
