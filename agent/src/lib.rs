@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The agent's shell: the session with a master, cells as children, the module cache, sandbox folders, logs.
+//!
+//! Owns every file, socket and child process of an agent. Never decides what becomes of a task: `tepui-agent-core` does,
+//! and this carries its orders out after writing its records down. Its one surprise: the loop syncs the journal on its
+//! own thread, because a sync of some tens of microseconds is shorter than handing the loop over to another one; give the
+//! runtime at least two threads.
+
+mod blobs;
+mod cells;
+mod clock;
+mod config;
+mod driver;
+mod error;
+mod fetch;
+mod folders;
+mod hosting;
+mod janitor;
+mod life;
+mod logs;
+mod modules;
+mod outputs;
+mod rooms;
+mod sandbox;
+mod session;
+
+pub use config::{AgentConfig, AttributeConfig, DomainConfig, ResourcesConfig};
+pub use error::AgentError;
+
+use std::future::Future;
+
+/// Runs an agent until `shutdown` comes, then ends its cells and says goodbye.
+///
+/// # Errors
+/// If its folder, identity or journal cannot be used, or a master refuses it for good. A master that cannot be reached
+/// is no error: it is tried again.
+pub async fn run(
+    config: AgentConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
+    let driver = driver::Driver::open(config)?;
+    driver.run(shutdown).await
+}

@@ -1,2 +1,63 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask …`: everything that is done to this repository, the same on a bare machine and in CI.
+//!
+//! Owns the order of steps. Never knows what a cluster is: that is `tepui`'s. Its one surprise: `demo` turns into
+//! `tepui dev`, which runs the rest of the demo as its command, so whoever interrupts it interrupts the cluster.
+
+mod demo;
+mod setup;
+mod shell;
+mod stage;
+mod tests;
+
+use shell::{Failure, say};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask demo [PATH…]         run wordcount over files on a cluster of this machine
+       cargo xtask test [--quick]       run every test
+       cargo xtask ci                   format, lints, every test
+       cargo xtask bench NAME [--json]  measure
+       cargo xtask guests               build the guests
+       cargo xtask lint                 format and lints";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [shell::NANNY, program, rest @ ..] => return shell::nanny(program, rest),
+        [demo::INSIDE, paths @ ..] => demo::inside(paths),
+        ["demo", paths @ ..] => demo::run(paths),
+        ["test"] => tests::run(false),
+        ["test", "--quick"] => tests::run(true),
+        ["ci"] => lint().and_then(|()| tests::run(false)),
+        ["bench", rest @ ..] if rest.iter().any(|word| !word.starts_with('-')) => bench(rest),
+        ["guests"] => setup::targets().and_then(|()| setup::guests()),
+        ["lint"] => lint(),
+        _ => {
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(message)) => {
+            say(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn lint() -> Result<(), Failure> {
+    setup::targets()?;
+    shell::cargo(&["fmt", "--all", "--check"]).run()?;
+    shell::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()
+}
+
+/// The measuring is `tests/bench`'s; it is told where the program and the guests are.
+fn bench(words: &[&str]) -> Result<(), Failure> {
+    setup::targets()?;
+    setup::guests()?;
+    let tepui = setup::tepui(true)?;
+    let mut bench = shell::cargo(&["run", "--quiet", "--release", "--package", "tepui-bench", "--"]);
+    bench.args(words).env("TEPUI_BIN", &tepui).env("TEPUI_GUESTS", &setup::guests_dir()?);
+    bench.run()
+}

@@ -1,0 +1,118 @@
+//! What an agent is told before it begins. Never fills in what only an operator can know.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tepui_proto::events::{AttributeValue, FaultDomain};
+use tepui_proto::{PortRange, PortSet, Resources};
+
+use crate::error::AgentError;
+
+/// The settings of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Its name, as in its certificate; letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    /// Its folder: journal, compiled modules, sandboxes, logs. Made if need be; for this agent alone.
+    pub dir: PathBuf,
+    /// Masters as `HOST:PORT`, tried in turn.
+    pub masters: Vec<String>,
+    /// The file with certificate, key and authority; `identity.pem` in `dir` if it is not said.
+    #[serde(default)]
+    pub identity: Option<PathBuf>,
+    /// What it offers.
+    pub resources: ResourcesConfig,
+    /// What schedulers may ask for by name.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeConfig>,
+    /// Where it stands.
+    #[serde(default)]
+    pub domain: Option<DomainConfig>,
+    /// Told to schedulers; the agent's name if it is not said.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// The executable `tepui`, started as `EXECUTABLE cell` and `EXECUTABLE compile`.
+    pub executable: PathBuf,
+}
+
+/// What an agent offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourcesConfig {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of disk for sandboxes.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Ranges of ports, first and last.
+    #[serde(default)]
+    pub ports: Vec<(u16, u16)>,
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeConfig {
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+    /// Inclusive ranges.
+    Ranges(Vec<(u64, u64)>),
+}
+
+/// Where an agent stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainConfig {
+    /// Fails rarely.
+    pub region: String,
+    /// Fails sometimes.
+    pub zone: String,
+}
+
+impl AgentConfig {
+    /// Checks what can be checked without touching anything.
+    pub(crate) fn check(&self) -> Result<(), AgentError> {
+        let wrong =
+            |setting, what: &str| Err(AgentError::Config { setting, what: what.to_owned() });
+        if let Err(error) = tepui_proto::names::check_name(&self.name) {
+            return wrong("name", &error.to_string());
+        }
+        if self.masters.is_empty() {
+            return wrong("masters", "there is none");
+        }
+        if self.resources.ports.iter().any(|(first, last)| first > last) {
+            return wrong("resources.ports", "a range ends before it begins");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn resources(&self) -> Resources {
+        let ports: Vec<PortRange> =
+            self.resources.ports.iter().map(|&(first, last)| PortRange { first, last }).collect();
+        Resources {
+            disk_bytes: self.resources.disk_bytes,
+            ports: PortSet::from(ports),
+            ..Resources::cpu_memory(self.resources.cpu_milli, self.resources.memory_bytes)
+        }
+    }
+
+    pub(crate) fn attributes(&self) -> Vec<(String, AttributeValue)> {
+        let value = |value: &AttributeConfig| match value {
+            AttributeConfig::Number(whole) => AttributeValue::Milli(whole.saturating_mul(1_000)),
+            AttributeConfig::Text(text) => AttributeValue::Text(text.clone()),
+            AttributeConfig::Ranges(ranges) => AttributeValue::Ranges(ranges.clone()),
+        };
+        self.attributes.iter().map(|(name, config)| (name.clone(), value(config))).collect()
+    }
+
+    pub(crate) fn domain(&self) -> Option<FaultDomain> {
+        self.domain
+            .as_ref()
+            .map(|domain| FaultDomain { region: domain.region.clone(), zone: domain.zone.clone() })
+    }
+}

@@ -1,0 +1,139 @@
+//! `tepui blob put|get|ls`.
+//!
+//! Its one surprise: `get` checks the digest as the bytes come, and leaves no file behind that does not match.
+
+use crate::client::Client;
+use crate::error::CliError;
+use crate::framework::checked;
+use crate::out::{self, Format};
+use crate::upload::{hash_all, upload_all};
+use clap::Subcommand;
+use futures_util::StreamExt as _;
+use reqwest::Method;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use tepui_proto::Digest;
+use tepui_proto::api::BlobView;
+use tepui_proto::tasks::Blob;
+
+/// `tepui blob …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlobCommand {
+    /// Upload files; prints their digests.
+    Put {
+        /// Regular files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Fetch a blob.
+    Get {
+        /// `sha256:HEX`, or the name of a framework's blob as `FRAMEWORK/NAME`.
+        blob: String,
+        /// Where to; standard output without it.
+        file: Option<PathBuf>,
+    },
+    /// List blobs; those of a framework by name.
+    Ls {
+        /// The named blobs and results of this framework.
+        #[arg(long)]
+        framework: Option<String>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// Whatever the cluster refuses, and files that cannot be read or written.
+pub(crate) async fn blob(client: &Client, command: BlobCommand) -> Result<(), CliError> {
+    match command {
+        BlobCommand::Put { files, output } => {
+            let uploads = hash_all(files).await?;
+            upload_all(client, &uploads).await?;
+            let view = |digest: Digest, size_bytes| BlobView { digest: digest.to_string(), size_bytes };
+            let items: Vec<BlobView> = uploads.iter().map(|upload| view(upload.digest, upload.size_bytes)).collect();
+            print(output, &items)
+        }
+        BlobCommand::Get { blob, file } => {
+            let digest = resolve(client, &blob).await?;
+            fetch(client, digest, file.as_deref()).await
+        }
+        BlobCommand::Ls { framework: Some(name), output } => {
+            let items: Vec<Blob> = client.list(&["frameworks", checked(&name)?, "blobs"], &[]).await?;
+            out::listing(output, &items, &["NAME", "SIZE", "DIGEST"], |item| {
+                vec![item.name.clone(), item.size_bytes.to_string(), item.digest.to_string()]
+            })
+        }
+        BlobCommand::Ls { framework: None, output } => print(output, &client.list::<BlobView>(&["blobs"], &[]).await?),
+    }
+}
+
+fn print(output: Format, items: &[BlobView]) -> Result<(), CliError> {
+    out::listing(output, items, &["DIGEST", "SIZE"], |item| vec![item.digest.clone(), item.size_bytes.to_string()])
+}
+
+async fn resolve(client: &Client, blob: &str) -> Result<Digest, CliError> {
+    if let Ok(digest) = blob.parse() {
+        return Ok(digest);
+    }
+    let wrong = || CliError::usage(format!("`{blob}` is not a blob: it is `sha256:HEX` or FRAMEWORK/NAME")).hint("see `tepui blob ls`");
+    let (framework, name) = blob.split_once('/').ok_or_else(wrong)?;
+    let items: Vec<Blob> = client.list(&["frameworks", checked(framework)?, "blobs"], &[]).await?;
+    let unknown = || {
+        let hint = format!("see `tepui blob ls --framework {framework}`");
+        CliError::failed(format!("framework `{framework}` has no blob `{name}`")).hint(hint)
+    };
+    items.into_iter().find(|item| item.name == name).map(|item| item.digest).ok_or_else(unknown)
+}
+
+/// Fetches a blob into a file, or to standard output.
+///
+/// # Errors
+/// When it is not there, does not match its digest, or cannot be written.
+pub(crate) async fn fetch(client: &Client, digest: Digest, file: Option<&Path>) -> Result<(), CliError> {
+    let Some(path) = file else {
+        return stream(client, digest, out::data).await;
+    };
+    let failed = |error: std::io::Error| CliError::file("write", path, &error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    stream(client, digest, |bytes| draft.as_file_mut().write_all(bytes).map_err(failed)).await?;
+    loosen(draft.as_file()).map_err(failed)?;
+    draft.persist(path).map(drop).map_err(|error| failed(error.error))
+}
+
+/// A temporary file is its owner's alone; what a person asked for is as other files.
+fn loosen(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+async fn stream(
+    client: &Client,
+    digest: Digest,
+    mut sink: impl FnMut(&[u8]) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let response = client.send(client.request(Method::GET, &["blobs", &digest.to_string()])).await?;
+    let bar = out::byte_bar(response.content_length().unwrap_or(0), "fetching");
+    let mut hash = Sha256::new();
+    let mut body = response.bytes_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| client.unreached(&error))?;
+        hash.update(&piece);
+        bar.inc(piece.len() as u64);
+        sink(&piece)?;
+    }
+    bar.finish_and_clear();
+    let found = Digest(hash.finalize().into());
+    if found == digest {
+        return Ok(());
+    }
+    Err(CliError::failed(format!("the blob {digest} came as {found}")).hint("fetch it again; if that does not help, upload it again"))
+}

@@ -1,0 +1,262 @@
+//! `tepui master` and `tepui agent`: the cluster's own processes, from flags and a TOML file.
+//!
+//! Never keeps state of their own. Its one surprise: with `--with-parent` a part ends when its standard input does, and
+//! leaves Ctrl-C to whoever started it, so nothing outlives `tepui dev`.
+
+use crate::error::CliError;
+use crate::settings::{Document, parse};
+use crate::units::{parse_cpus, parse_size};
+use clap::Args;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tepui_agent::{AgentConfig, AttributeConfig, DomainConfig, ResourcesConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// `tepui master`. A flag goes before the file.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct MasterArgs {
+    /// A TOML file with these settings, named as the flags are: `dir = "…"`, `http = "…"`.
+    #[arg(long)]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Where the log, the snapshots and the blobs are kept.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Where people and tools reach it over HTTPS [default: 127.0.0.1:7420].
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Where agents reach it over QUIC [default: 127.0.0.1:7421].
+    #[arg(long)]
+    quic: Option<SocketAddr>,
+    /// Its certificate and key; made by `tepui cluster identity master` [default: DIR/identity.pem].
+    #[arg(long)]
+    identity: Option<PathBuf>,
+    /// A file with the bearer token of the tenant `default` [default: DIR/token].
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// End when standard input ends.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    with_parent: bool,
+}
+
+/// `tepui agent` with no verb. A flag goes before the file.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct AgentArgs {
+    /// A TOML file with these settings, named as the flags are: `name = "…"`, `master = ["…"]`.
+    #[arg(long)]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Unique in the cluster; that of its identity.
+    #[arg(long)]
+    name: Option<String>,
+    /// Where its log, compiled modules and sandboxes are kept.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// A master's QUIC address as HOST:PORT; may be given for each of them.
+    #[arg(long, value_name = "HOST:PORT")]
+    master: Vec<String>,
+    /// Its host's name, told to schedulers [default: its name].
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Its certificate and key; made by `tepui cluster identity agent` [default: DIR/identity.pem].
+    #[arg(long)]
+    identity: Option<PathBuf>,
+    /// Cores to offer, such as 3.5 [default: all].
+    #[arg(long)]
+    cpus: Option<String>,
+    /// Memory to offer, such as 8GiB [default: all but a tenth].
+    #[arg(long)]
+    memory: Option<String>,
+    /// Disk to offer, such as 20GiB [default: 16GiB].
+    #[arg(long)]
+    disk: Option<String>,
+    /// Ports to offer, as ranges of first and last; in the file alone.
+    #[arg(skip)]
+    ports: Vec<(u16, u16)>,
+    /// What schedulers may ask for by name; in the file alone.
+    #[arg(skip)]
+    attributes: BTreeMap<String, AttributeConfig>,
+    /// Where it stands: `region` and `zone`; in the file alone.
+    #[arg(skip)]
+    domain: Option<DomainConfig>,
+    /// End when standard input ends.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    with_parent: bool,
+}
+
+/// Memory that an agent leaves to the machine, as a part of all.
+const MEMORY_KEPT_PART: u64 = 10;
+/// Disk offered unless it is said: enough for sandboxes, far below what machines have.
+const DISK_BYTES: u64 = 16 << 30;
+
+/// Runs a master until it is asked to stop.
+///
+/// # Errors
+/// When a setting is wrong, or the master cannot do its work.
+pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
+    let file: MasterArgs = from_file(flags.config.as_deref())?;
+    let with_parent = flags.with_parent;
+    let dir = needed(flags.dir.or(file.dir), "dir", "master")?;
+    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let config = tepui_master::MasterConfig {
+        http: flags.http.or(file.http).unwrap_or_else(|| loopback(7_420)),
+        quic: flags.quic.or(file.quic).unwrap_or_else(|| loopback(7_421)),
+        identity: flags.identity.or(file.identity).unwrap_or_else(|| dir.join("identity.pem")),
+        token_file: flags.token_file.or(file.token_file).unwrap_or_else(|| dir.join("token")),
+        dir,
+    };
+    let stop = stop_signal(with_parent)?;
+    let ended = tepui_master::run(config, stop, |addresses| {
+        let ready = Ready { url: format!("https://{}", addresses.http), quic: addresses.quic };
+        // Whoever started it waits for this line; if nobody does, nothing is lost.
+        let _told = crate::out::line(format_args!("ready {}", ready.to_json()));
+    });
+    ended.await.map_err(|error| CliError::failed("the master ended").because(&error))
+}
+
+/// What a master says once it listens, as one line on standard output.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// `https://HOST:PORT`.
+    pub(crate) url: String,
+    /// For agents.
+    pub(crate) quic: SocketAddr,
+}
+
+impl Ready {
+    /// One line.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::json!({ "url": self.url, "quic": self.quic }).to_string()
+    }
+
+    /// From a line of a master's; none if it says something else.
+    pub(crate) fn from_line(line: &str) -> Option<Self> {
+        serde_json::from_str(line.trim().strip_prefix("ready ")?).ok()
+    }
+}
+
+/// Runs an agent until it is asked to stop.
+///
+/// # Errors
+/// When a setting is wrong, or the agent cannot do its work.
+pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
+    let file: AgentArgs = from_file(flags.config.as_deref())?;
+    let with_parent = flags.with_parent;
+    let dir = needed(flags.dir.or(file.dir), "dir", "agent")?;
+    let masters = if flags.master.is_empty() { file.master } else { flags.master };
+    let masters = needed((!masters.is_empty()).then_some(masters), "master", "agent")?;
+    let amount = |flag: Option<String>, read: fn(&str) -> Result<u64, String>| {
+        flag.map(|text| read(&text).map_err(CliError::usage)).transpose()
+    };
+    let cpu_milli = amount(flags.cpus.or(file.cpus), parse_cpus)?.unwrap_or_else(machine_cpu_milli);
+    let memory_bytes = amount(flags.memory.or(file.memory), parse_size)?;
+    let memory_bytes = memory_bytes.unwrap_or_else(|| machine_memory_bytes() / MEMORY_KEPT_PART * (MEMORY_KEPT_PART - 1));
+    let disk_bytes = amount(flags.disk.or(file.disk), parse_size)?.unwrap_or(DISK_BYTES);
+    let executable = std::env::current_exe().map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
+    let config = AgentConfig {
+        name: needed(flags.name.or(file.name), "name", "agent")?,
+        dir,
+        masters,
+        identity: flags.identity.or(file.identity),
+        resources: ResourcesConfig { cpu_milli, memory_bytes, disk_bytes, ports: file.ports },
+        attributes: file.attributes,
+        domain: file.domain,
+        hostname: flags.hostname.or(file.hostname),
+        executable,
+    };
+    let ended = tepui_agent::run(config, stop_signal(with_parent)?);
+    ended.await.map_err(|error| CliError::failed("the agent ended").because(&error))
+}
+
+fn from_file<T: Default + serde::de::DeserializeOwned>(path: Option<&Path>) -> Result<T, CliError> {
+    path.map_or_else(|| Ok(T::default()), |path| parse(&Document::read(path)?))
+}
+
+fn needed<T>(value: Option<T>, name: &str, part: &str) -> Result<T, CliError> {
+    let lacks = || CliError::usage(format!("`--{name}` is needed")).hint(format!("give it, or put `{name} = …` into the file of `--config`; see `tepui {part} --help`"));
+    value.ok_or_else(lacks)
+}
+
+/// Cores of this machine in thousandths.
+pub(crate) fn machine_cpu_milli() -> u64 {
+    std::thread::available_parallelism().map_or(1_000, |cores| cores.get() as u64 * 1_000)
+}
+
+/// Memory of this machine (`/proc/meminfo`).
+pub(crate) fn machine_memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|number| number.trim().parse::<u64>().ok());
+    kib.map_or(1 << 30, |kib| kib << 10)
+}
+
+/// Ends when this process should: at SIGTERM; at Ctrl-C too, unless a parent sees to that; at the end of standard input
+/// if a parent holds it.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub(crate) fn stop_signal(with_parent: bool) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let listen = |kind| signal(kind).map_err(|error| CliError::failed("cannot listen to signals").because(&error));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let parent_gone = if with_parent { end_of_stdin() } else { Arc::default() };
+    Ok(async move {
+        let interrupted = async {
+            loop {
+                interrupt.recv().await;
+                if !with_parent {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            () = interrupted => {}
+            () = parent_gone.notified() => {}
+        }
+    })
+}
+
+/// Told once whoever holds the other end of standard input lets go.
+///
+/// A thread of its own reads, since one of the runtime's would keep the process from ending.
+pub(crate) fn end_of_stdin() -> Arc<Notify> {
+    let gone = Arc::new(Notify::new());
+    let told = Arc::clone(&gone);
+    std::thread::spawn(move || {
+        // An error is an end as well.
+        let _copied = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        told.notify_one();
+    });
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_line_reads_back_and_nothing_else_does() {
+        let ready = Ready { url: "https://127.0.0.1:1".to_owned(), quic: SocketAddr::from(([127, 0, 0, 1], 2)) };
+        assert_eq!(Ready::from_line(&format!("ready {}\n", ready.to_json())), Some(ready));
+        assert_eq!(Ready::from_line("hello"), None);
+    }
+
+    #[test]
+    fn a_settings_file_with_an_unknown_key_is_refused_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, "name = \"a\"\ncolour = 1\n").unwrap();
+        let words = from_file::<AgentArgs>(Some(&path)).unwrap_err().render(false);
+        assert!(words.contains("line 2") && words.contains("colour"), "{words}");
+        std::fs::write(&path, "name = \"a\"\nmaster = [\"127.0.0.1:1\"]\ncpus = \"0.5\"\n").unwrap();
+        assert_eq!(from_file::<AgentArgs>(Some(&path)).unwrap().master.len(), 1);
+    }
+}

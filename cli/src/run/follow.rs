@@ -1,0 +1,273 @@
+//! Watches the tasks of one run to their end: logs as they come, exit codes, outputs.
+//!
+//! Never starts anything. Its one surprise: the end of a task and the end of its logs come by different ways, in either
+//! order, and both are waited for.
+
+use super::FRAMEWORK;
+use crate::blob;
+use crate::client::Client;
+use crate::error::{CliError, Exit};
+use crate::logs::{self, LogEnd, Prefixed, Told, Wanted};
+use crate::out;
+use crate::task::{tell_dropped, to_streams};
+use futures_util::{StreamExt as _, stream};
+use reqwest::Method;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tepui_proto::TaskState;
+use tepui_proto::api::TaskView;
+use tepui_proto::control::LogStream;
+
+/// Instances watched at once: each takes two streams of one connection, and a server allows some 200.
+const WATCHED: usize = 64;
+/// How long one question for the end of a task may wait.
+const WAIT_MS: &str = "20000";
+/// How long logs may trail behind the end of their task.
+const LOG_GRACE: Duration = Duration::from_secs(5);
+/// First and longest pause before asking for what is not there yet.
+const PAUSE_FIRST: Duration = Duration::from_millis(2);
+const PAUSE_MOST: Duration = Duration::from_millis(200);
+/// Questions in a row that may go unanswered: a master that is killed is back within half a minute.
+const UNREACHED_MOST: u32 = 150;
+/// What shells give for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Follows every task; the exit code is the first that is not 0, in the order of the instances.
+///
+/// # Errors
+/// The first task that did not end by itself, and outputs that cannot be written.
+pub(crate) async fn follow_all(client: &Client, tasks: &[String], files: &[PathBuf]) -> Result<ExitCode, CliError> {
+    let many = tasks.len() > 1;
+    let watched = stream::iter(tasks.iter().enumerate())
+        .map(|(at, task)| async move {
+            let prefix = if many { format!("[{at}] ") } else { String::new() };
+            let view = watch(client, task, prefix).await?;
+            judge(&view).map(|code| (at, view, code))
+        })
+        .buffered(WATCHED)
+        .collect::<Vec<_>>();
+    tokio::pin!(watched);
+    let mut interrupted = false;
+    let ends = loop {
+        tokio::select! {
+            ends = &mut watched => break ends,
+            _ = tokio::signal::ctrl_c() => {
+                if interrupted {
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+                interrupted = true;
+                out::note("stopping the run; Ctrl-C again leaves it alone");
+                stop(client, tasks).await;
+            }
+        }
+    };
+    if interrupted {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    let mut exit = 0;
+    for end in ends {
+        let (at, view, code) = end?;
+        if code == 0 {
+            keep_outputs(client, &view, files, many.then_some(at)).await?;
+        } else if many {
+            out::note(format_args!("[{at}] exited with code {code}"));
+        }
+        if exit == 0 {
+            exit = code;
+        }
+    }
+    Ok(ExitCode::from(exit))
+}
+
+/// Logs and end of one task.
+async fn watch(client: &Client, task: &str, prefix: String) -> Result<TaskView, CliError> {
+    let (mut lines_out, mut lines_err) = (Prefixed::new(prefix.clone()), Prefixed::new(prefix));
+    let view = {
+        let mut sink = |stream, bytes: &[u8]| match stream {
+            LogStream::Stdout => to_streams(stream, &lines_out.push(bytes)),
+            LogStream::Stderr => to_streams(stream, &lines_err.push(bytes)),
+        };
+        let logs = all_logs(client, task, &mut sink);
+        let end = wait_final(client, task);
+        tokio::pin!(logs, end);
+        let (view, dropped) = tokio::select! {
+            dropped = &mut logs => (end.await?, dropped?),
+            view = &mut end => {
+                let view = view?;
+                let dropped = if has_run(&view) { tokio::time::timeout(LOG_GRACE, logs).await.unwrap_or(Ok(0))? } else { 0 };
+                (view, dropped)
+            }
+        };
+        tell_dropped(&view.id, dropped);
+        view
+    };
+    to_streams(LogStream::Stdout, &lines_out.finish())?;
+    to_streams(LogStream::Stderr, &lines_err.finish())?;
+    Ok(view)
+}
+
+/// Tells both logs to their end; gives the bytes that were not kept.
+async fn all_logs(
+    client: &Client,
+    task: &str,
+    sink: &mut impl FnMut(LogStream, &[u8]) -> Result<(), CliError>,
+) -> Result<u64, CliError> {
+    let mut told = Told::default();
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let before = told;
+        match logs::read(client, Wanted { framework: FRAMEWORK, task, follow: true }, &mut told, sink).await {
+            Ok(LogEnd::Complete { stdout_dropped, stderr_dropped }) => return Ok(stdout_dropped + stderr_dropped),
+            Ok(LogEnd::Cut) => {}
+            Err(error) if error.exit == Exit::Unreachable => {}
+            Err(error) => return Err(error),
+        }
+        if told != before {
+            pause = PAUSE_FIRST;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MOST);
+    }
+}
+
+/// Waits until a task has ended; one that is not there yet waits for room.
+async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
+    let mut pause = PAUSE_FIRST;
+    let mut unreached = 0;
+    loop {
+        let request = client.request(Method::GET, &["tasks", FRAMEWORK, task]).query(&[("wait", "final"), ("timeout_ms", WAIT_MS)]);
+        match client.json::<TaskView>(request).await {
+            Ok(view) if view.state.is_final() => return Ok(view),
+            Ok(_) => unreached = 0,
+            Err(error) if error.has_code("task-unknown") => unreached = 0,
+            Err(error) if error.exit == Exit::Unreachable && unreached < UNREACHED_MOST => unreached += 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MOST);
+    }
+}
+
+/// Whether there can be logs: its sandbox was made.
+fn has_run(view: &TaskView) -> bool {
+    matches!(view.state, TaskState::Finished | TaskState::Failed | TaskState::Killed) && view.agent.is_some()
+}
+
+/// The exit code of a program that ended by itself.
+fn judge(view: &TaskView) -> Result<u8, CliError> {
+    match (view.state, view.exit_code) {
+        (TaskState::Finished, code) => Ok(exit_byte(code.unwrap_or(0))),
+        (TaskState::Failed, Some(code)) if code != 0 => Ok(exit_byte(code)),
+        _ => Err(ended_badly(view)),
+    }
+}
+
+/// Codes that do not fit a process's are told as 1.
+fn exit_byte(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(1)
+}
+
+fn ended_badly(view: &TaskView) -> CliError {
+    let what = if view.message.is_empty() { &view.reason } else { &view.message };
+    let place = view.agent.as_ref().map(|agent| format!(" on agent `{agent}`")).unwrap_or_default();
+    let error = CliError::failed(what.clone()).cause(format_args!("task `{}` {}{place}: {}", view.id, verb(view.state), view.reason));
+    match hint(&view.reason) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn verb(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Killed => "was killed",
+        TaskState::Lost | TaskState::Gone => "was lost",
+        TaskState::Error | TaskState::Dropped => "did not start",
+        _ => "failed",
+    }
+}
+
+fn hint(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "out-of-memory" => "raise the limit with `--memory`, or see who has room: `tepui agent ls --free`",
+        "out-of-fuel" => "raise the limit with `--fuel`",
+        "wall-time-exceeded" => "raise the limit with `--time`",
+        "disk-exceeded" => "raise the limit with `--disk`",
+        "output-unavailable" => "see that the program writes every file that `--output` names",
+        "input-unavailable" => "see `tepui blob ls`",
+        "module-imports" => "build it with `--target wasm32-wasip1` or `--target wasm32-wasip2`",
+        "cell-died" | "agent-restarted" | "agent-replaced" | "agent-unreachable" => "run it again; see the agents: `tepui agent ls`",
+        _ => return None,
+    })
+}
+
+/// Asks for the end of every task; those that were not launched yet are the framework's to forget.
+async fn stop(client: &Client, tasks: &[String]) {
+    if let Some(run) = tasks.first().and_then(|task| task.strip_prefix('r')).and_then(|rest| rest.split('-').next()) {
+        // Older ones do not know this; the tasks are killed one by one all the same.
+        let _asked = client.post(&["frameworks", FRAMEWORK, "http", "runs", run, "kill"]).await;
+    }
+    let kills = stream::iter(tasks).map(|task| async move { client.post(&["tasks", FRAMEWORK, task, "kill"]).await });
+    let refused = kills.buffer_unordered(WATCHED).filter_map(|kill| async move { kill.err() }).collect::<Vec<_>>().await;
+    for error in refused.iter().filter(|error| !error.has_code("task-unknown")).take(1) {
+        out::note(format_args!("warning: {}", error.message));
+    }
+}
+
+async fn keep_outputs(client: &Client, view: &TaskView, files: &[PathBuf], instance: Option<usize>) -> Result<(), CliError> {
+    if view.outputs.len() < files.len() {
+        return Err(CliError::failed(format!("task `{}` left {} of {} outputs", view.id, view.outputs.len(), files.len())));
+    }
+    // A task's outputs come in the order in which they were asked for.
+    for (output, file) in view.outputs.iter().zip(files) {
+        blob::fetch(client, output.digest, Some(&numbered(file, instance))).await?;
+    }
+    Ok(())
+}
+
+fn numbered(file: &Path, instance: Option<usize>) -> PathBuf {
+    match instance {
+        None => file.to_owned(),
+        Some(at) => PathBuf::from(format!("{}.{at}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tepui_proto::{Resources, Usage};
+
+    fn ended(state: TaskState, reason: &str, exit_code: Option<i32>) -> TaskView {
+        TaskView {
+            id: "run/r1-0".to_owned(),
+            framework: "run".to_owned(),
+            task: "r1-0".to_owned(),
+            name: "x".to_owned(),
+            role: "run".to_owned(),
+            agent: Some("agent-1".to_owned()),
+            state,
+            reason: reason.to_owned(),
+            message: String::new(),
+            exit_code,
+            resources: Resources::default(),
+            outputs: Vec::new(),
+            usage: Usage::default(),
+            at: 0,
+        }
+    }
+
+    #[test]
+    fn a_program_gives_its_own_exit_code() {
+        assert_eq!(judge(&ended(TaskState::Finished, "none", Some(0))).unwrap(), 0);
+        assert_eq!(judge(&ended(TaskState::Failed, "exited-nonzero", Some(7))).unwrap(), 7);
+        assert_eq!(judge(&ended(TaskState::Failed, "exited-nonzero", Some(-1))).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_program_that_was_ended_is_told_with_its_reason_and_a_hint() {
+        let error = judge(&ended(TaskState::Failed, "out-of-fuel", None)).unwrap_err();
+        let words = error.render(false);
+        assert!(words.contains("task `run/r1-0` failed on agent `agent-1`: out-of-fuel"), "{words}");
+        assert!(words.contains("--fuel"), "{words}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Does nothing, which is what is measured.
+
+fn main() {}

@@ -1,0 +1,150 @@
+//! The framework behind `tepui run`: one resident scheduler per tenant, which is told what to run by HTTP.
+//!
+//! `POST /runs` takes a run on and answers once it is recorded, before anything is launched; a request with a key that
+//! was seen before gets the same answer and starts nothing. `GET /runs/N` tells how far it is. `DELETE /runs/N` stops
+//! it, also what has not begun. Tasks are `rN-I`, and none is tried again: whoever asked sees how it ended. A run that
+//! fits nowhere waits. It never completes.
+
+mod api;
+mod book;
+
+use api::{RunSpec, instance_of, refused, task_id, task_ids};
+use book::{Book, Instance};
+use tepui_sdk::{Cx, Offer, Remaining, Request, Scheduler, Start, TaskStatus, Want};
+
+pub use api::{INSTANCES, Refused};
+pub use book::ENDED_RUNS;
+
+/// Runs for which wants are stated at a time; the rest waits its turn.
+const WANTS: usize = 500;
+
+/// Remembers what durable state has too.
+#[derive(Debug, Default)]
+pub struct Runs {
+    book: Book,
+}
+
+type Answer = Result<(u16, serde_json::Value), Refused>;
+
+impl Runs {
+    fn post(&mut self, cx: &mut Cx, body: &[u8]) -> Answer {
+        let spec = RunSpec::read(body)?;
+        if let Some((number, run)) = self.book.by_key(&spec.key) {
+            return Ok((200, serde_json::json!({ "tasks": task_ids(number, run.instances.len()) })));
+        }
+        let instances = usize::try_from(spec.instances).unwrap_or_default();
+        let busy = || refused(503, "too-many-runs", "too many runs wait or are under way; try again later");
+        let number = self.book.begin(cx, spec).ok_or_else(busy)?;
+        Ok((201, serde_json::json!({ "tasks": task_ids(number, instances) })))
+    }
+
+    fn show(&self, number: u64) -> Answer {
+        let run = self.book.run(number).ok_or_else(|| unknown(number))?;
+        let tasks = run.instances.iter().enumerate().map(|(instance, state)| {
+            let (state, exit_code) = match state {
+                Instance::Waiting => ("waiting", None),
+                Instance::Launched => ("launched", None),
+                Instance::Ended(state, exit_code) => (state.as_str(), *exit_code),
+            };
+            serde_json::json!({ "task": task_id(number, instance), "state": state, "exit_code": exit_code })
+        });
+        Ok((200, serde_json::json!({ "run": number, "tasks": tasks.collect::<Vec<_>>() })))
+    }
+
+    fn stop(&mut self, cx: &mut Cx, number: u64) -> Answer {
+        let instances = self.book.run(number).ok_or_else(|| unknown(number))?.instances.clone();
+        for (instance, state) in instances.into_iter().enumerate() {
+            match state {
+                Instance::Waiting => self.book.set(cx, number, instance, Instance::Ended("killed".to_owned(), None)),
+                Instance::Launched => cx.kill(task_id(number, instance)),
+                Instance::Ended(..) => {}
+            }
+        }
+        self.show(number).map(|(_, body)| (202, body))
+    }
+
+    fn answer(&mut self, cx: &mut Cx, request: &Request) -> Answer {
+        let path = request.path.split('?').next().unwrap_or_default().trim_end_matches('/');
+        let number = path.strip_prefix("/runs/").and_then(|number| number.parse().ok());
+        match (request.method.as_str(), number) {
+            ("POST", None) if path == "/runs" => self.post(cx, &request.body),
+            ("GET", Some(number)) => self.show(number),
+            ("DELETE", Some(number)) => self.stop(cx, number),
+            _ => Err(refused(404, "not-found", format!("there is no {} {path}", request.method))),
+        }
+    }
+
+    /// Launches what waits in one run on what is left of an offer; tells whether the answer has room for more.
+    fn fill(&mut self, cx: &mut Cx, offer: &Offer, left: &mut Remaining, number: u64) -> bool {
+        let Some(run) = self.book.run(number) else { return true };
+        let Some(spec) = run.spec.clone() else { return true };
+        for instance in run.waiting().collect::<Vec<_>>() {
+            let task = spec.task(number, instance);
+            if !cx.has_room(&task) {
+                return false;
+            }
+            if !left.take(&task) {
+                return true;
+            }
+            cx.accept(offer).launch(task).refuse_for(0);
+            self.book.set(cx, number, instance, Instance::Launched);
+        }
+        true
+    }
+}
+
+fn unknown(number: u64) -> Refused {
+    refused(404, "run-unknown", format!("there is no run {number}, or it ended long ago"))
+}
+
+impl Scheduler for Runs {
+    fn on_start(&mut self, cx: &mut Cx, _start: &Start) {
+        self.book = Book::load(cx);
+    }
+
+    fn on_update(&mut self, cx: &mut Cx, status: TaskStatus) {
+        if let Some((number, instance)) = instance_of(&status.task).filter(|_| status.is_final()) {
+            let ended = Instance::Ended(status.state.as_str().to_owned(), status.exit_code);
+            self.book.set(cx, number, instance, ended);
+        }
+    }
+
+    fn on_offers(&mut self, cx: &mut Cx, offers: Vec<Offer>) {
+        for offer in &offers {
+            let mut left = Remaining::of(offer);
+            // First the run that the offer answers, then whatever else fits.
+            let waiting: Vec<u64> = self.book.waiting().take(WANTS).collect();
+            let first = offer.want.map(u64::from).filter(|number| waiting.contains(number));
+            for number in first.into_iter().chain(waiting) {
+                if !self.fill(cx, offer, &mut left, number) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, cx: &mut Cx, request: Request) {
+        let (status, body) = match self.answer(cx, &request) {
+            Ok((status, body)) => (status, body.to_string()),
+            Err(refused) => (refused.status, serde_json::json!(refused).to_string()),
+        };
+        cx.respond_with(request.id, status, "application/json", body.into_bytes());
+    }
+
+    fn on_turn_end(&mut self, cx: &mut Cx) {
+        let role = cx.first_role().to_owned();
+        let mut wants = Vec::new();
+        for number in self.book.waiting().take(WANTS) {
+            let Some(run) = self.book.run(number) else { continue };
+            let (Some(spec), Ok(id)) = (&run.spec, u32::try_from(number)) else { continue };
+            let count = u32::try_from(run.waiting().count()).unwrap_or(u32::MAX);
+            wants.push(Want::new(id, role.as_str(), count, spec.each()));
+        }
+        cx.want(wants);
+    }
+}
+
+tepui_sdk::export!(Runs);
+
+#[cfg(test)]
+mod tests;

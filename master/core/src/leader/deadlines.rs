@@ -1,0 +1,89 @@
+//! What happens at which time if nothing else does.
+
+use super::Leader;
+use crate::effect::Effects;
+use crate::entry::EntryKind;
+use crate::refusal::{Code, Refusal};
+use std::collections::BTreeSet;
+use tepui_proto::{AgentId, FrameworkId, OfferId, RequestId, TaskKey, Timestamp, TurnNumber};
+
+/// What is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Deadline {
+    /// An offer stands no longer.
+    Offer(OfferId),
+    /// A refusal stands no longer.
+    Filter(AgentId),
+    /// A timer rings.
+    Timer(FrameworkId, String),
+    /// A request has waited long enough.
+    Request(RequestId),
+    /// A scheduler may be placed again.
+    Restart(FrameworkId),
+    /// A turn's answer is late.
+    Answer(FrameworkId, TurnNumber),
+    /// An agent that is away should be back.
+    AgentReturn(AgentId),
+    /// An agent should have been heard of.
+    AgentSilent(AgentId),
+    /// An unreachable task is lost.
+    Lost(TaskKey),
+}
+
+/// All deadlines, in order. Those that have lost their point are found out when they fire.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines(BTreeSet<(Timestamp, Deadline)>);
+
+impl Deadlines {
+    pub(super) fn set(&mut self, at: Timestamp, what: Deadline) {
+        self.0.insert((at, what));
+    }
+
+    pub(super) fn clear(&mut self, at: Timestamp, what: Deadline) {
+        self.0.remove(&(at, what));
+    }
+
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    fn pop_due(&mut self, now: Timestamp) -> Option<Deadline> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop_first().map(|(_, what)| what)
+    }
+}
+
+impl Leader {
+    pub(super) fn fire_deadlines(&mut self, now: Timestamp, fx: &mut Effects) {
+        while let Some(deadline) = self.mind.deadlines.pop_due(now) {
+            match deadline {
+                // An expired offer leaves no filter behind.
+                Deadline::Offer(id) => self.rescind(id),
+                Deadline::Filter(agent) => {
+                    self.mind.filters.expire(agent, now);
+                    self.mind.dirty.insert(agent);
+                }
+                Deadline::Timer(framework, name) => self.on_timer_due(now, framework, name, fx),
+                Deadline::Request(id) => {
+                    self.refuse_request(id, &Refusal::new(Code::RequestTimeout, "the framework gave no answer in time"), fx);
+                }
+                Deadline::Restart(framework) => {
+                    self.mind.unplaced.insert(framework);
+                }
+                Deadline::Answer(framework, number) => self.on_answer_late(now, framework, number, fx),
+                Deadline::AgentReturn(agent) => self.on_agent_missing(now, agent, fx),
+                Deadline::AgentSilent(agent) => self.on_agent_silent(now, agent, fx),
+                Deadline::Lost(key) => self.on_task_lost(now, &key, fx),
+            }
+        }
+    }
+
+    fn on_timer_due(&mut self, now: Timestamp, framework: FrameworkId, name: String, fx: &mut Effects) {
+        let timers = self.state.frameworks.get(&framework).map(|framework| &framework.timers);
+        if timers.and_then(|timers| timers.get(&name)).is_some_and(|at| *at <= now) {
+            self.propose(now, EntryKind::TimerRang { framework, name }, fx);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The mind: what a leader knows beside the state. It dies with the term and can always be begun anew.
+
+use super::deadlines::Deadlines;
+use super::offers::Offers;
+use super::submit::Pending;
+use crate::allocator::Filters;
+use crate::input::{ConnectionId, Ticket};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tepui_proto::api::EventView;
+use tepui_proto::control::ModuleKind;
+use tepui_proto::events::Request;
+use tepui_proto::scheduler::TurnMark;
+use tepui_proto::{AgentId, Digest, DurationMs, FrameworkId, Incarnation, OfferId, RequestId, TaskId, Timestamp};
+
+/// How long agents may take to find a new leader before their tasks are unreachable.
+pub(super) const RETURN_AFTER_FAILOVER: DurationMs = DurationMs(30_000);
+/// How long an agent may be without a connection (which itself ends after 15 s of silence) before its tasks are
+/// unreachable: a restart and a reconnection fit well in.
+pub(super) const RETURN_AFTER_LOSS: DurationMs = DurationMs(5_000);
+/// Notes that are kept per framework.
+const NOTES: usize = 256;
+
+/// A session of one life of an agent.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(super) connection: ConnectionId,
+    pub(super) heard: Timestamp,
+}
+
+/// A turn that was sent and not yet answered.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) mark: TurnMark,
+    pub(super) seen: Vec<u64>,
+    pub(super) requests: Vec<RequestId>,
+}
+
+/// What a scheduler that has just begun is still to be told.
+#[derive(Debug)]
+pub(super) enum Beginning {
+    /// `started`, and the first page of tasks.
+    Start,
+    /// The page of tasks after this one.
+    TasksAfter(TaskId),
+    /// All is told.
+    Done,
+}
+
+/// A scheduler that runs on an agent.
+#[derive(Debug)]
+pub(super) struct Hosted {
+    pub(super) incarnation: Incarnation,
+    pub(super) agent: AgentId,
+    pub(super) beginning: Beginning,
+    pub(super) in_flight: Option<InFlight>,
+    /// Agents that it was told of.
+    pub(super) told: BTreeSet<AgentId>,
+}
+
+/// What the mind knows of a framework.
+#[derive(Debug, Default)]
+pub(super) struct FrameworkMind {
+    pub(super) hosted: Option<Hosted>,
+    /// Not before.
+    pub(super) restart_at: Timestamp,
+    /// Offers that it was not told of yet.
+    pub(super) new_offers: BTreeSet<OfferId>,
+    pub(super) rescinded: Vec<OfferId>,
+    pub(super) lost_agents: BTreeSet<String>,
+    /// Requests that it was not told of yet.
+    pub(super) new_requests: VecDeque<Request>,
+    /// Requests that it was told of and has not answered.
+    pub(super) open_requests: BTreeSet<RequestId>,
+    notes: VecDeque<EventView>,
+    last_note: u64,
+}
+
+/// Somebody who waits for a framework's response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) framework: FrameworkId,
+    pub(super) ticket: Ticket,
+    pub(super) until: Timestamp,
+}
+
+/// Who waits for an agent's verdict on a module.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    pub(super) tickets: Vec<Ticket>,
+    pub(super) submissions: Vec<Pending>,
+    /// The agent that was asked.
+    pub(super) agent: Option<AgentId>,
+    /// Agents that could not tell.
+    pub(super) tried: BTreeSet<AgentId>,
+}
+
+/// The mind.
+#[derive(Debug, Default)]
+pub(crate) struct Mind {
+    pub(super) sessions: BTreeMap<AgentId, Session>,
+    pub(super) connections: BTreeMap<ConnectionId, AgentId>,
+    pub(super) frameworks: BTreeMap<FrameworkId, FrameworkMind>,
+    /// Frameworks that may have something to be told.
+    pub(super) touched: BTreeSet<FrameworkId>,
+    /// Frameworks that need a place for their scheduler.
+    pub(super) unplaced: BTreeSet<FrameworkId>,
+    pub(super) stopping: BTreeSet<FrameworkId>,
+    /// Frameworks whose schedulers take turns and can be offered something.
+    pub(super) active: BTreeSet<FrameworkId>,
+    pub(super) offers: Offers,
+    pub(super) filters: Filters,
+    /// Agents to be looked at by the allocator.
+    pub(super) dirty: BTreeSet<AgentId>,
+    /// All of them are.
+    pub(super) all_dirty: bool,
+    pub(super) callers: BTreeMap<RequestId, Caller>,
+    pub(super) checks: BTreeMap<(Digest, ModuleKind), Check>,
+    pub(super) deadlines: Deadlines,
+}
+
+impl Mind {
+    pub(super) fn framework(&mut self, id: FrameworkId) -> &mut FrameworkMind {
+        self.frameworks.entry(id).or_default()
+    }
+
+    pub(super) fn connection(&self, agent: AgentId) -> Option<ConnectionId> {
+        self.sessions.get(&agent).map(|session| session.connection)
+    }
+}
+
+impl FrameworkMind {
+    /// Keeps a line for people; the oldest go.
+    pub(super) fn note(&mut self, now: Timestamp, kind: &str, message: &str) {
+        self.last_note += 1;
+        let message = message.to_owned();
+        self.notes.push_back(EventView { seq: self.last_note, at: now.0, kind: kind.to_owned(), message });
+        if self.notes.len() > NOTES {
+            self.notes.pop_front();
+        }
+    }
+
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &EventView> {
+        self.notes.iter()
+    }
+}
+
+impl super::Leader {
+    pub(super) fn note(&mut self, now: Timestamp, framework: FrameworkId, kind: &str, message: &str) {
+        self.mind.framework(framework).note(now, kind, message);
+    }
+
+    pub(crate) fn notes(&self, framework: FrameworkId) -> impl Iterator<Item = &EventView> {
+        self.mind.frameworks.get(&framework).into_iter().flat_map(FrameworkMind::notes)
+    }
+
+    pub(crate) fn is_connected(&self, agent: AgentId) -> bool {
+        self.mind.sessions.contains_key(&agent)
+    }
+
+    /// The connection of an agent that is here.
+    pub fn connection_of(&self, agent: AgentId) -> Option<ConnectionId> {
+        self.mind.connection(agent)
+    }
+
+    pub(crate) fn connected_agents(&self) -> usize {
+        self.mind.sessions.len()
+    }
+
+    pub(crate) fn open_offers(&self, framework: FrameworkId) -> usize {
+        self.mind.offers.of_framework(framework).count()
+    }
+}

@@ -1,0 +1,206 @@
+//! The leader: one input at a time becomes entries and orders.
+//!
+//! Owns the state and beside it the mind of its term: sessions, open offers, filters, turns in flight, waiting
+//! requests, deadlines. Never does anything by itself: [`Leader::handle`] is told what happened, and once a batch is
+//! handled [`Leader::settle`] fires deadlines, places schedulers, allocates, and sends turns.
+
+mod agents;
+mod answers;
+mod calls;
+mod deadlines;
+mod launches;
+mod mind;
+mod offers;
+mod reports;
+mod requests;
+mod schedulers;
+mod submit;
+mod turns;
+
+pub(crate) use mind::Mind;
+
+use crate::effect::{Effect, Effects, ReplyBody};
+use crate::entry::{ENTRY_VERSION, Entry, EntryKind, TaskChange};
+use crate::input::{Input, Ticket};
+use crate::refusal::Refusal;
+use crate::state::State;
+use tepui_proto::api::FrameworkPhase;
+use tepui_proto::{FrameworkId, Term, Timestamp};
+
+/// The state and the mind of a term.
+#[derive(Debug)]
+pub struct Leader {
+    pub(crate) state: State,
+    pub(crate) mind: Mind,
+}
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+impl Leader {
+    /// A leader of this state. Its first input is [`Input::TermWon`].
+    pub fn new(state: State) -> Self {
+        Self { state, mind: Mind::default() }
+    }
+
+    /// What is committed, and proposed in the batch that is being handled.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes one fact in. The time never goes back, whatever `now` says.
+    pub fn handle(&mut self, now: Timestamp, input: Input, fx: &mut Effects) {
+        let now = now.max(self.state.now());
+        match input {
+            Input::TermWon(term) => self.on_term_won(now, term, fx),
+            Input::AgentConnected { connection, name, hello } => self.on_agent_connected(now, connection, &name, *hello, fx),
+            Input::AgentDisconnected(connection) => self.on_agent_disconnected(now, connection, fx),
+            Input::AgentHeard(connection) => self.on_agent_heard(now, connection),
+            Input::AgentSaidGoodbye(connection) => self.on_agent_goodbye(now, connection, fx),
+            Input::Reported { connection, reports } => self.on_reported(now, connection, &reports, fx),
+            Input::ModuleChecked { digest, kind, verdict } => self.on_module_checked(now, digest, kind, verdict, fx),
+            Input::SchedulerSaid { framework, incarnation, frame } => {
+                self.on_scheduler_said(now, framework, incarnation, frame, fx);
+            }
+            Input::SchedulerStreamEnded { framework, incarnation } => {
+                self.on_scheduler_stream_ended(now, framework, incarnation, fx);
+            }
+            Input::FrameworkSubmitted { ticket, tenant, spec, kinds } => {
+                self.on_submitted(now, submit::Pending { ticket, tenant, spec, kinds }, fx);
+            }
+            Input::FrameworkStopRequested { ticket, tenant, name } => self.on_stop_requested(now, ticket, &tenant, &name, fx),
+            Input::ModuleCheckRequested { ticket, digest, kind } => self.on_check_requested(ticket, digest, kind, fx),
+            Input::BlobStored { ticket, digest, size_bytes } => {
+                if !self.state.blobs.contains_key(&digest) {
+                    self.propose(now, EntryKind::BlobAdded { digest, size_bytes }, fx);
+                }
+                reply(fx, ticket, Ok(ReplyBody::Done));
+            }
+            Input::TaskKillRequested { ticket, tenant, framework, task } => {
+                self.on_kill_requested(now, ticket, &tenant, &(framework, task), fx);
+            }
+            Input::RequestReceived { ticket, tenant, framework, request } => {
+                self.on_request(now, ticket, &tenant, &framework, *request, fx);
+            }
+            Input::Abandoned(ticket) => self.on_abandoned(ticket),
+        }
+    }
+
+    /// Ends a batch: what is due is done, what is free is offered, and schedulers that have events get a turn.
+    pub fn settle(&mut self, now: Timestamp, fx: &mut Effects) {
+        let now = now.max(self.state.now());
+        self.fire_deadlines(now, fx);
+        self.end_frameworks(now, fx);
+        self.place_schedulers(now, fx);
+        self.make_offers(now);
+        self.send_turns(now, fx);
+    }
+
+    /// When [`Leader::settle`] is next due, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.mind.deadlines.next()
+    }
+
+    /// Every invariant of the state and the mind.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), Violation> {
+        if let Some(agent) = self.state.ledger.unbalanced() {
+            return Err(Violation(format!("the books of agent {agent} do not balance")));
+        }
+        self.check_offers()?;
+        self.check_tasks()?;
+        if self.state.digest() != self.state.recount_digest() {
+            return Err(Violation("the digest is not that of the state".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_tasks(&self) -> Result<(), Violation> {
+        for (id, framework) in &self.state.frameworks {
+            let live = framework.tasks.values().filter(|task| task.live.is_some()).count();
+            if live != framework.live {
+                return Err(Violation(format!("framework {id} counts {} live tasks and has {live}", framework.live)));
+            }
+            for (task_id, task) in &framework.tasks {
+                if task.live.is_none() != task.status.state.is_final() {
+                    return Err(Violation(format!("task {id}/{task_id} is {:?} and holds otherwise", task.status.state)));
+                }
+            }
+        }
+        for (id, agent) in &self.state.agents {
+            if let Some((launch, key)) = agent.launches.iter().find(|(_, key)| self.state.task(key).is_none_or(|t| t.live.is_none())) {
+                return Err(Violation(format!("agent {id} owes the end of launch {launch}, {key:?}, which has ended")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Proposes an entry: it is in the state at once, and in the log when the batch is.
+    pub(crate) fn propose(&mut self, now: Timestamp, kind: EntryKind, fx: &mut Effects) {
+        let entry = Entry { version: ENTRY_VERSION, at: now, kind };
+        self.state.apply(&entry);
+        self.mark_touched(&entry.kind);
+        fx.entries.push(entry);
+    }
+
+    /// Remembers which frameworks have something to be told.
+    fn mark_touched(&mut self, kind: &EntryKind) {
+        let mut mark = |changes: &[TaskChange]| {
+            for change in changes {
+                self.mind.touched.insert(change.framework);
+            }
+        };
+        match kind {
+            EntryKind::Reported { changes, messages, .. } => {
+                mark(changes);
+                self.mind.touched.extend(messages.iter().map(|(key, _)| key.framework));
+            }
+            EntryKind::TasksMoved(changes) => mark(changes),
+            EntryKind::TimerRang { framework, .. } => {
+                self.mind.touched.insert(*framework);
+            }
+            EntryKind::TurnCommitted(turn) => {
+                self.mind.touched.insert(turn.framework);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_term_won(&mut self, now: Timestamp, term: Term, fx: &mut Effects) {
+        self.mind = Mind::default();
+        self.propose(now, EntryKind::TermBegan(term), fx);
+        let frameworks: Vec<FrameworkId> = self.state.frameworks.keys().copied().collect();
+        for id in frameworks {
+            self.adopt_framework(now, id);
+        }
+        let agents: Vec<_> = self.state.agents.iter().filter(|(_, agent)| agent.reachable).map(|(id, _)| *id).collect();
+        for id in agents {
+            // Until it says hello, or does not.
+            self.mind.deadlines.set(now.after(mind::RETURN_AFTER_FAILOVER), deadlines::Deadline::AgentReturn(id));
+        }
+    }
+
+    /// Frameworks whose last task has ended are over.
+    fn end_frameworks(&mut self, now: Timestamp, fx: &mut Effects) {
+        let stopping: Vec<FrameworkId> = self.mind.stopping.iter().copied().collect();
+        for id in stopping {
+            let Some(framework) = self.state.frameworks.get(&id) else { continue };
+            if framework.phase == FrameworkPhase::Stopping && framework.live == 0 {
+                let message = String::new();
+                self.propose(now, EntryKind::FrameworkMoved { framework: id, phase: FrameworkPhase::Ended, message }, fx);
+                self.note(now, id, "ended", "it has ended");
+                self.mind.stopping.remove(&id);
+                self.mind.filters.forget_framework(id);
+            }
+        }
+    }
+}
+
+/// Answers a ticket.
+pub(crate) fn reply(fx: &mut Effects, ticket: Ticket, result: Result<ReplyBody, Refusal>) {
+    fx.orders.push(Effect::Reply { ticket, result });
+}

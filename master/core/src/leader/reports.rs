@@ -1,0 +1,82 @@
+//! Reports of agents: what tasks became, and what they say. Taken once each, in order, acknowledged when committed.
+
+use super::Leader;
+use crate::effect::{Effect, Effects};
+use crate::entry::{EntryKind, TaskChange};
+use crate::input::ConnectionId;
+use std::collections::BTreeMap;
+use tepui_proto::control::{MasterMessage, Report, ReportBody};
+use tepui_proto::{AgentId, LaunchNumber, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
+
+impl Leader {
+    pub(super) fn on_reported(&mut self, now: Timestamp, connection: ConnectionId, reports: &[Report], fx: &mut Effects) {
+        let Some(id) = self.mind.connections.get(&connection).copied() else { return };
+        self.on_agent_heard(now, connection);
+        let ended = self.take_reports(now, id, reports, fx);
+        let Some(agent) = self.state.agents.get(&id) else { return };
+        fx.orders.push(Effect::Send { connection, message: MasterMessage::Acknowledge(agent.reported) });
+        if !ended.is_empty() {
+            fx.orders.push(Effect::Send { connection, message: MasterMessage::Forget(ended) });
+        }
+    }
+
+    /// Takes reports that are new, and says which launches have ended by them.
+    pub(super) fn take_reports(&mut self, now: Timestamp, id: AgentId, reports: &[Report], fx: &mut Effects) -> Vec<LaunchNumber> {
+        let Some(agent) = self.state.agents.get(&id) else { return Vec::new() };
+        let mut through = agent.reported;
+        let mut changes = Vec::new();
+        let mut messages = Vec::new();
+        let mut ended = Vec::new();
+        // What the changes of this batch have led to, since they are applied only with the entry.
+        let mut states: BTreeMap<&TaskKey, TaskState> = BTreeMap::new();
+        for report in reports.iter().filter(|report| report.seq > agent.reported) {
+            through = through.max(report.seq);
+            let Some(task) = self.state.task(&report.key).filter(|task| task.launch == report.launch) else { continue };
+            let state = *states.get(&report.key).unwrap_or(&task.status.state);
+            match &report.body {
+                ReportBody::Status(status) => {
+                    if status.state.is_final() {
+                        ended.push(report.launch);
+                    }
+                    if state.may_become(status.state) {
+                        states.insert(&report.key, status.state);
+                        changes.push(TaskChange { framework: report.key.framework, status: cut(status, &report.key) });
+                    }
+                }
+                ReportBody::Message(data) if data.len() <= limits::MESSAGE_BYTES => {
+                    messages.push((report.key.clone(), data.clone()));
+                }
+                ReportBody::Message(_) => {}
+            }
+        }
+        if through > agent.reported {
+            self.drop_excess(now, &mut messages);
+            self.propose(now, EntryKind::Reported { agent: id, through: ReportSeq(through.0), changes, messages }, fx);
+        }
+        ended
+    }
+
+    /// Messages to a framework that has too many events waiting are dropped, and its events say so.
+    fn drop_excess(&mut self, now: Timestamp, messages: &mut Vec<(TaskKey, Vec<u8>)>) {
+        let full = |state: &crate::State, key: &TaskKey| {
+            state.framework(key.framework).is_none_or(|framework| framework.queue.len() >= 2 * limits::WAITING_UPDATES)
+        };
+        let dropped: Vec<TaskKey> = messages.iter().filter(|(key, _)| full(&self.state, key)).map(|(key, _)| key.clone()).collect();
+        if dropped.is_empty() {
+            return;
+        }
+        messages.retain(|(key, _)| !full(&self.state, key));
+        for key in dropped {
+            let line = format!("a message from task `{}` was dropped: too many events wait", key.task);
+            self.note(now, key.framework, "message-dropped", &line);
+        }
+    }
+}
+
+/// What an agent says of a task, held to the task's own name and to a bounded message.
+fn cut(status: &TaskStatus, key: &TaskKey) -> TaskStatus {
+    let mut status = TaskStatus { task: key.task.clone(), ..status.clone() };
+    let end = (0..=status.message.len().min(1024)).rev().find(|end| status.message.is_char_boundary(*end)).unwrap_or(0);
+    status.message.truncate(end);
+    status
+}

@@ -1,0 +1,332 @@
+//! Frameworks: what was submitted, where it is in its life, its scheduler's instance, its durable keys.
+
+use super::digest::StateDigest;
+use super::{State, Task, Waiting};
+use crate::entry::{Completed, Submission};
+use crate::ledger::Holder;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tepui_proto::api::FrameworkPhase;
+use tepui_proto::calls::Want;
+use tepui_proto::events::StartCause;
+use tepui_proto::tasks::Blob;
+use tepui_proto::{
+    AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, Tenant, Timestamp, TurnNumber, limits,
+};
+
+/// A scheduler's instance, where it was placed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Instance {
+    /// Where.
+    pub agent: AgentId,
+    /// Which.
+    pub incarnation: Incarnation,
+    /// Why it began.
+    pub cause: StartCause,
+    /// What it holds.
+    pub resources: Resources,
+    /// Whether out of what is held back.
+    pub held_back: bool,
+}
+
+/// A blob under a framework's name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBlob {
+    /// Which.
+    pub digest: Digest,
+    /// How many bytes.
+    pub size_bytes: u64,
+}
+
+/// A framework.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Framework {
+    /// As submitted last.
+    pub submission: Submission,
+    /// Where it is in its life.
+    pub phase: FrameworkPhase,
+    /// Why, for people.
+    pub message: String,
+    /// How it wants to have ended; it has once its last task has.
+    pub completed: Option<Completed>,
+    /// Instances so far.
+    pub incarnation: Incarnation,
+    /// Why the next instance will begin.
+    pub next_cause: StartCause,
+    /// The instance that is placed now.
+    pub instance: Option<Instance>,
+    /// Counted failures since the last committed turn.
+    pub failures: u32,
+    /// When the last instance ended.
+    pub instance_ended_at: Timestamp,
+    /// Committed turns.
+    pub turns: TurnNumber,
+    /// Fuel of committed turns.
+    pub fuel: u64,
+    /// Durable state.
+    pub keys: BTreeMap<String, Vec<u8>>,
+    /// Bytes of keys and values.
+    pub keys_bytes: usize,
+    /// Submitted with it, and put out by its tasks; each name is written once.
+    pub blobs: BTreeMap<String, KeptBlob>,
+    /// Events that wait, by sequence number.
+    pub queue: BTreeMap<u64, Waiting>,
+    /// The last sequence number that was given out.
+    pub next_event: u64,
+    /// When they ring.
+    pub timers: BTreeMap<String, Timestamp>,
+    /// What it wants; none is anything.
+    pub wants: Option<Vec<Want>>,
+    /// No offers for these.
+    pub suppressed: BTreeSet<Role>,
+    /// Live ones, and the newest that ended.
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// How many live.
+    pub live: usize,
+    /// Those that ended, oldest first.
+    pub ended: VecDeque<TaskId>,
+    /// When it was submitted first.
+    pub submitted_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Framework {
+    /// Whether its scheduler takes turns, or will.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, FrameworkPhase::Submitted | FrameworkPhase::Running)
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        self.phase == FrameworkPhase::Ended
+    }
+
+    /// Who holds the scheduler's resources: the framework, in its first role.
+    pub fn holder(&self) -> Option<Holder<'_>> {
+        let role = self.submission.roles.first()?;
+        Some(Holder { role, framework: self.submission.framework })
+    }
+
+    /// Blobs as its scheduler is told.
+    pub fn blob_list(&self) -> Vec<Blob> {
+        let blob = |(name, kept): (&String, &KeptBlob)| Blob {
+            name: name.clone(),
+            digest: kept.digest,
+            size_bytes: kept.size_bytes,
+        };
+        self.blobs.iter().map(blob).collect()
+    }
+
+    /// The results that it named, as far as they exist.
+    pub fn results(&self) -> Vec<Blob> {
+        let names = self.completed.iter().flat_map(|completed| &completed.results);
+        let blob = |name: &String| {
+            let kept = self.blobs.get(name)?;
+            Some(Blob { name: name.clone(), digest: kept.digest, size_bytes: kept.size_bytes })
+        };
+        names.filter_map(blob).collect()
+    }
+
+    pub(super) fn keep_outputs(&mut self, outputs: Vec<Blob>) {
+        for blob in outputs {
+            let kept = KeptBlob { digest: blob.digest, size_bytes: blob.size_bytes };
+            self.blobs.entry(blob.name).or_insert(kept);
+        }
+    }
+
+    pub(super) fn mark(&self) -> impl Serialize + use<> {
+        let id = self.submission.framework;
+        let failures = (self.failures, self.live as u64);
+        ("framework", id, self.phase, self.incarnation, self.turns, self.next_event, failures, self.submission.scheduler)
+    }
+
+    pub(super) fn digest_all(&self, digest: &mut StateDigest) {
+        let id = self.submission.framework;
+        digest.add(&self.mark());
+        self.tasks.values().for_each(|task| digest.add(&task.mark(id)));
+        self.keys.iter().for_each(|(key, value)| digest.add(&("key", id, key, value)));
+    }
+
+    fn undigest_all(&self, digest: &mut StateDigest) {
+        let id = self.submission.framework;
+        digest.remove(&self.mark());
+        self.tasks.values().for_each(|task| digest.remove(&task.mark(id)));
+        self.keys.iter().for_each(|(key, value)| digest.remove(&("key", id, key, value)));
+    }
+}
+
+impl State {
+    /// A framework by number.
+    pub fn framework(&self, id: FrameworkId) -> Option<&Framework> {
+        self.frameworks.get(&id)
+    }
+
+    /// The newest framework of that name.
+    pub fn framework_named(&self, tenant: &Tenant, name: &str) -> Option<(FrameworkId, &Framework)> {
+        let id = *self.names.get(&(tenant.clone(), name.to_owned()))?;
+        Some((id, self.frameworks.get(&id)?))
+    }
+
+    /// Changes a framework (not its tasks or keys) and keeps the digest.
+    pub(super) fn with_framework<T>(&mut self, id: FrameworkId, change: impl FnOnce(&mut Framework) -> T) -> Option<T> {
+        let framework = self.frameworks.get_mut(&id)?;
+        self.digest.remove(&framework.mark());
+        let result = change(framework);
+        self.digest.add(&framework.mark());
+        Some(result)
+    }
+
+    fn named_blobs(&self, submission: &Submission) -> BTreeMap<String, KeptBlob> {
+        let kept = |digest: &Digest| {
+            let size_bytes = self.blobs.get(digest).map_or(0, |record| record.size_bytes);
+            KeptBlob { digest: *digest, size_bytes }
+        };
+        submission.blobs.iter().map(|(name, digest)| (name.clone(), kept(digest))).collect()
+    }
+
+    pub(super) fn apply_submitted(&mut self, submission: &Submission) {
+        let id = submission.framework;
+        if self.frameworks.contains_key(&id) {
+            return;
+        }
+        let framework = Framework {
+            submission: submission.clone(),
+            phase: FrameworkPhase::Submitted,
+            message: String::new(),
+            completed: None,
+            incarnation: Incarnation(0),
+            next_cause: StartCause::Submitted,
+            instance: None,
+            failures: 0,
+            instance_ended_at: Timestamp(0),
+            turns: TurnNumber(0),
+            fuel: 0,
+            keys: BTreeMap::new(),
+            keys_bytes: 0,
+            blobs: self.named_blobs(submission),
+            queue: BTreeMap::new(),
+            next_event: 0,
+            timers: BTreeMap::new(),
+            wants: None,
+            suppressed: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            live: 0,
+            ended: VecDeque::new(),
+            submitted_at: self.now,
+            ended_at: None,
+        };
+        self.digest.add(&framework.mark());
+        self.frameworks.insert(id, framework);
+        self.names.insert((submission.tenant.clone(), submission.name.clone()), id);
+        self.last_framework = self.last_framework.max(id);
+    }
+
+    pub(super) fn apply_upgraded(&mut self, submission: &Submission) {
+        let blobs = self.named_blobs(submission);
+        self.void_instance(submission.framework);
+        self.with_framework(submission.framework, |framework| {
+            framework.submission = submission.clone();
+            for (name, kept) in blobs {
+                framework.blobs.entry(name).or_insert(kept);
+            }
+            framework.next_cause = StartCause::Upgraded;
+            framework.failures = 0;
+            framework.message = String::new();
+            if framework.phase == FrameworkPhase::Held {
+                framework.phase = FrameworkPhase::Submitted;
+            }
+        });
+    }
+
+    /// Takes the instance off its agent; nothing is counted.
+    pub(super) fn void_instance(&mut self, id: FrameworkId) {
+        let now = self.now;
+        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        let Some(instance) = framework.instance.take() else { return };
+        framework.next_cause = StartCause::NewLeader;
+        framework.instance_ended_at = now;
+        if let Some(holder) = framework.holder() {
+            // It was taken with the same amount.
+            let _balanced = self.ledger.give_back(instance.agent, holder, &instance.resources, instance.held_back);
+        }
+    }
+
+    pub(super) fn apply_instance_began(&mut self, id: FrameworkId, instance: Instance) {
+        self.void_instance(id);
+        if let Some(holder) = self.frameworks.get(&id).and_then(Framework::holder) {
+            // The leader has seen that the agent has it; an overdraft would be the books', not an error.
+            let _balanced = self.ledger.take(instance.agent, holder, &instance.resources, instance.held_back);
+        }
+        self.with_framework(id, |framework| {
+            framework.incarnation = framework.incarnation.max(instance.incarnation);
+            framework.next_cause = StartCause::Restarted;
+            framework.instance = Some(instance);
+        });
+    }
+
+    pub(super) fn apply_instance_ended(&mut self, id: FrameworkId, incarnation: Incarnation, counted: bool, message: &str) {
+        let current = self.frameworks.get(&id).and_then(|framework| framework.instance.as_ref());
+        if current.is_none_or(|instance| instance.incarnation != incarnation) {
+            return;
+        }
+        self.void_instance(id);
+        self.with_framework(id, |framework| {
+            framework.next_cause = if framework.turns == TurnNumber(0) { StartCause::Submitted } else { StartCause::Restarted };
+            framework.failures += u32::from(counted);
+            message.clone_into(&mut framework.message);
+            if framework.failures >= limits::FAILURES_HELD && framework.is_active() {
+                framework.phase = FrameworkPhase::Held;
+            }
+        });
+    }
+
+    pub(super) fn apply_moved(&mut self, id: FrameworkId, phase: FrameworkPhase, message: &str) {
+        let now = self.now;
+        if self.frameworks.get(&id).is_none_or(Framework::has_ended) {
+            return;
+        }
+        if phase == FrameworkPhase::Ended {
+            self.void_instance(id);
+        }
+        self.with_framework(id, |framework| {
+            framework.phase = phase;
+            if !message.is_empty() {
+                message.clone_into(&mut framework.message);
+            }
+            if phase == FrameworkPhase::Ended {
+                framework.ended_at = Some(now);
+                framework.queue.clear();
+                framework.timers.clear();
+                framework.wants = Some(Vec::new());
+            }
+        });
+        if phase == FrameworkPhase::Ended {
+            self.ended_frameworks.push_back(id);
+            self.forget_ended_frameworks();
+        }
+    }
+
+    /// Forgets the oldest ended frameworks beyond the bound, and durable keys of those that ended long ago.
+    fn forget_ended_frameworks(&mut self) {
+        while self.ended_frameworks.len() > self.bounds.ended_frameworks {
+            let Some(id) = self.ended_frameworks.pop_front() else { break };
+            let Some(framework) = self.frameworks.remove(&id) else { continue };
+            framework.undigest_all(&mut self.digest);
+            let name = (framework.submission.tenant, framework.submission.name);
+            if self.names.get(&name) == Some(&id) {
+                self.names.remove(&name);
+            }
+        }
+        for id in &self.ended_frameworks {
+            let Some(framework) = self.frameworks.get_mut(id) else { continue };
+            let ended = framework.ended_at.unwrap_or(self.now);
+            if self.now.since(ended).0 > self.bounds.ended_state_ms {
+                for (key, value) in std::mem::take(&mut framework.keys) {
+                    self.digest.remove(&("key", id, &key, &value));
+                }
+                framework.keys_bytes = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The cluster's durable state: what every master agrees on.
+//!
+//! Owns tenants' frameworks with their durable keys and waiting events, tasks, agents, blobs, modules, weights. Changes
+//! only by [`State::apply`], which never refuses: what does not fit the state is passed over, the same way everywhere.
+//! Its one surprise: the digest is kept as the state changes, a sum over objects, so comparing it costs nothing.
+
+mod agents;
+mod digest;
+mod frameworks;
+mod queue;
+mod tasks;
+mod turns;
+
+pub use agents::Agent;
+pub use frameworks::{Framework, Instance, KeptBlob};
+pub use queue::Waiting;
+pub use tasks::{Live, Task};
+pub(crate) use tasks::decided;
+
+use crate::entry::{Entry, EntryKind};
+use crate::ledger::{Holder, Ledger};
+use digest::StateDigest;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tepui_proto::control::ModuleKind;
+use tepui_proto::{AgentId, Digest, FrameworkId, Role, TaskKey, Tenant, Term, Timestamp, limits};
+
+/// The version of snapshots that this master writes and reads.
+const SNAPSHOT_VERSION: u16 = 1;
+
+/// Bounds that `apply` uses; in the state, so that masters of different builds agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Ended tasks kept per framework.
+    pub ended_tasks: usize,
+    /// Ended tasks kept in all.
+    pub ended_tasks_all: usize,
+    /// Ended frameworks kept.
+    pub ended_frameworks: usize,
+    /// Waiting updates of one framework beyond which only a task's latest is kept.
+    pub waiting_updates: usize,
+    /// How long durable keys of an ended framework are kept, in milliseconds.
+    pub ended_state_ms: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            ended_tasks: limits::ENDED_TASKS,
+            ended_tasks_all: limits::ENDED_TASKS_ALL,
+            ended_frameworks: limits::ENDED_FRAMEWORKS,
+            waiting_updates: limits::WAITING_UPDATES,
+            ended_state_ms: limits::ENDED_STATE_MS,
+        }
+    }
+}
+
+/// A blob that the cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRecord {
+    /// How many bytes.
+    pub size_bytes: u64,
+    /// When it was added.
+    pub at: Timestamp,
+}
+
+/// Why a snapshot could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Another version.
+    #[error("a snapshot of version {0}; this master reads version {SNAPSHOT_VERSION}")]
+    Version(u16),
+    /// Damaged.
+    #[error("a snapshot cannot be read")]
+    Body,
+}
+
+/// The state.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    version: u16,
+    pub(crate) term: Term,
+    pub(crate) now: Timestamp,
+    pub(crate) bounds: Bounds,
+    pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
+    /// The newest framework of that name.
+    pub(crate) names: BTreeMap<(Tenant, String), FrameworkId>,
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) agent_names: BTreeMap<String, AgentId>,
+    pub(crate) blobs: BTreeMap<Digest, BlobRecord>,
+    pub(crate) modules: BTreeSet<(Digest, ModuleKind)>,
+    /// In thousandths; a role that is not here weighs 1,000.
+    pub(crate) weights: BTreeMap<Role, u64>,
+    /// Oldest first.
+    pub(crate) ended_tasks: VecDeque<TaskKey>,
+    /// Oldest first.
+    pub(crate) ended_frameworks: VecDeque<FrameworkId>,
+    pub(crate) last_framework: FrameworkId,
+    pub(crate) last_agent: AgentId,
+    digest: StateDigest,
+    /// What is used follows from tasks and instances; what is offered is the mind's.
+    #[serde(skip)]
+    pub(crate) ledger: Ledger,
+}
+
+impl State {
+    /// An empty cluster.
+    pub fn new() -> Self {
+        Self { version: SNAPSHOT_VERSION, ..Self::default() }
+    }
+
+    /// From a snapshot. Offers that were out are free again.
+    ///
+    /// # Errors
+    /// Another version, or damage.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| StateError::Body)?;
+        if version != SNAPSHOT_VERSION {
+            return Err(StateError::Version(version));
+        }
+        let mut state: Self = postcard::from_bytes(bytes).map_err(|_| StateError::Body)?;
+        state.rebuild_ledger().ok_or(StateError::Body)?;
+        Ok(state)
+    }
+
+    /// As a snapshot.
+    ///
+    /// # Errors
+    /// [`StateError::Body`], if the serialiser fails.
+    pub fn encode(&self) -> Result<Vec<u8>, StateError> {
+        postcard::to_stdvec(self).map_err(|_| StateError::Body)
+    }
+
+    /// A sum over all objects. Masters at the same index have the same one.
+    pub fn digest(&self) -> u128 {
+        self.digest.sum()
+    }
+
+    /// The last term that began.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The time of the last entry.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn rebuild_ledger(&mut self) -> Option<()> {
+        let mut ledger = Ledger::default();
+        for (id, agent) in &self.agents {
+            ledger.set_total(*id, &agent.resources);
+        }
+        for framework in self.frameworks.values() {
+            for task in framework.tasks.values().filter(|task| task.live.is_some()) {
+                if let Some(agent) = task.agent {
+                    let holder = Holder { role: &task.role, framework: framework.submission.framework };
+                    ledger.take(agent, holder, &task.resources, false).ok()?;
+                }
+            }
+            if let (Some(instance), Some(holder)) = (&framework.instance, framework.holder()) {
+                ledger.take(instance.agent, holder, &instance.resources, instance.held_back).ok()?;
+            }
+        }
+        self.ledger = ledger;
+        Some(())
+    }
+
+    /// Takes one committed step.
+    pub fn apply(&mut self, entry: &Entry) {
+        self.now = self.now.max(entry.at);
+        match &entry.kind {
+            EntryKind::TermBegan(term) => self.apply_term(*term),
+            EntryKind::BlobAdded { digest, size_bytes } => {
+                let record = BlobRecord { size_bytes: *size_bytes, at: self.now };
+                if self.blobs.insert(*digest, record).is_none() {
+                    self.digest.add(&("blob", digest, size_bytes));
+                }
+            }
+            EntryKind::BlobsForgotten(digests) => {
+                for digest in digests {
+                    if let Some(record) = self.blobs.remove(digest) {
+                        self.digest.remove(&("blob", digest, &record.size_bytes));
+                    }
+                    self.forget_modules(*digest);
+                }
+            }
+            EntryKind::ModuleAccepted { digest, kind } => {
+                if self.modules.insert((*digest, *kind)) {
+                    self.digest.add(&("module", digest, kind));
+                }
+            }
+            EntryKind::FrameworkSubmitted(submission) => self.apply_submitted(submission),
+            EntryKind::FrameworkUpgraded(submission) => self.apply_upgraded(submission),
+            EntryKind::FrameworkMoved { framework, phase, message } => self.apply_moved(*framework, *phase, message),
+            EntryKind::InstanceBegan { framework, incarnation, cause, agent, resources, held_back } => {
+                let instance = Instance {
+                    agent: *agent,
+                    incarnation: *incarnation,
+                    cause: *cause,
+                    resources: resources.clone(),
+                    held_back: *held_back,
+                };
+                self.apply_instance_began(*framework, instance);
+            }
+            EntryKind::InstanceEnded { framework, incarnation, counted, message } => {
+                self.apply_instance_ended(*framework, *incarnation, *counted, message);
+            }
+            EntryKind::AgentAdmitted { agent, name } => self.apply_admitted(*agent, name),
+            EntryKind::AgentJoined(joined) => self.apply_joined(joined),
+            EntryKind::AgentUnreachable(agent) => self.apply_unreachable(*agent),
+            EntryKind::Reported { agent, through, changes, messages } => {
+                self.apply_reported(*agent, *through);
+                for change in changes {
+                    self.apply_change(change);
+                }
+                for (key, data) in messages {
+                    self.apply_message(key, data);
+                }
+            }
+            EntryKind::TasksMoved(changes) => changes.iter().for_each(|change| self.apply_change(change)),
+            EntryKind::TimerRang { framework, name } => self.apply_timer(*framework, name),
+            EntryKind::TurnCommitted(turn) => self.apply_turn(turn),
+        }
+    }
+
+    fn forget_modules(&mut self, digest: Digest) {
+        let kinds: Vec<ModuleKind> = self.modules.iter().filter(|(d, _)| *d == digest).map(|(_, kind)| *kind).collect();
+        for kind in kinds {
+            self.modules.remove(&(digest, kind));
+            self.digest.remove(&("module", &digest, &kind));
+        }
+    }
+
+    fn apply_term(&mut self, term: Term) {
+        if term <= self.term {
+            return;
+        }
+        self.digest.remove(&("term", &self.term));
+        self.term = term;
+        self.digest.add(&("term", &self.term));
+        let ids: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
+        for id in ids {
+            self.void_instance(id);
+        }
+    }
+
+    /// The digest, summed anew: what the kept one must equal.
+    pub fn recount_digest(&self) -> u128 {
+        let mut fresh = StateDigest::default();
+        if self.term != Term(0) {
+            fresh.add(&("term", &self.term));
+        }
+        for (digest, record) in &self.blobs {
+            fresh.add(&("blob", digest, &record.size_bytes));
+        }
+        for (digest, kind) in &self.modules {
+            fresh.add(&("module", digest, kind));
+        }
+        for framework in self.frameworks.values() {
+            framework.digest_all(&mut fresh);
+        }
+        for (id, agent) in &self.agents {
+            fresh.add(&agent.mark(*id));
+        }
+        fresh.sum()
+    }
+}

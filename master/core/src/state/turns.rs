@@ -1,0 +1,157 @@
+//! A committed turn: launches, kills, writes, timers, wants, and the events that it has seen, as one.
+
+use super::{Live, State, Task, Waiting};
+use crate::entry::{LaunchDecided, TimerChange, Turn};
+use crate::ledger::Holder;
+use tepui_proto::api::FrameworkPhase;
+use tepui_proto::{FrameworkId, Reason, TaskState, TaskStatus, Usage};
+
+impl State {
+    pub(super) fn apply_turn(&mut self, turn: &Turn) {
+        let id = turn.framework;
+        if self.frameworks.get(&id).is_none_or(|framework| turn.number <= framework.turns) {
+            return;
+        }
+        self.with_framework(id, |framework| {
+            framework.turns = turn.number;
+            framework.fuel = framework.fuel.saturating_add(turn.fuel);
+            framework.failures = 0;
+            if framework.phase == FrameworkPhase::Submitted {
+                framework.phase = FrameworkPhase::Running;
+            }
+            framework.seen(&turn.seen);
+        });
+        turn.launches.iter().for_each(|launch| self.apply_launch(id, launch));
+        self.apply_refused_tasks(id, turn);
+        self.apply_kills(id, turn);
+        self.apply_writes(id, turn);
+        let bound = self.bounds.waiting_updates;
+        self.with_framework(id, |framework| {
+            for refusal in &turn.refusals {
+                framework.wait(Waiting::Refusal(refusal.clone()));
+            }
+            for task in &turn.reconciled {
+                framework.wait_update(task, bound);
+            }
+            for timer in &turn.timers {
+                match timer {
+                    TimerChange::Set(name, at) => framework.timers.insert(name.clone(), *at),
+                    TimerChange::Cancel(name) => framework.timers.remove(name),
+                };
+            }
+            if let Some(wants) = &turn.wants {
+                framework.wants.clone_from(wants);
+            }
+            if let Some(suppressed) = &turn.suppressed {
+                framework.suppressed = suppressed.iter().cloned().collect();
+            }
+            if let Some(completed) = &turn.completed {
+                framework.phase = FrameworkPhase::Stopping;
+                framework.message.clone_from(&completed.message);
+                framework.completed = Some(completed.clone());
+            }
+        });
+    }
+
+    fn apply_launch(&mut self, id: FrameworkId, launch: &LaunchDecided) {
+        let now = self.now;
+        let Some(agent) = self.agents.get(&launch.agent) else { return };
+        let task_id = launch.spec.id.clone();
+        let task = Task {
+            role: launch.role.clone(),
+            name: launch.spec.name.clone(),
+            agent: Some(launch.agent),
+            launch: launch.number,
+            resources: launch.spec.resources.clone(),
+            status: TaskStatus {
+                task: task_id.clone(),
+                agent: Some(agent.name.clone()),
+                state: TaskState::Staging,
+                reason: Reason::None,
+                message: String::new(),
+                exit_code: None,
+                outputs: Vec::new(),
+                usage: Usage::default(),
+                at: now,
+            },
+            live: Some(Box::new(Live {
+                module: launch.module,
+                kind: launch.kind,
+                inputs: launch.inputs.clone(),
+                spec: launch.spec.clone(),
+            })),
+            queued: None,
+        };
+        // The leader has checked that the offer held it.
+        let holder = Holder { role: &task.role, framework: id };
+        let _balanced = self.ledger.take(launch.agent, holder, &task.resources, false);
+        let key = tepui_proto::TaskKey { framework: id, task: task_id.clone() };
+        self.with_agent(launch.agent, |agent| {
+            agent.last_launch = agent.last_launch.max(launch.number);
+            agent.launches.insert(launch.number, key);
+        });
+        self.digest.add(&task.mark(id));
+        self.with_framework(id, |framework| {
+            framework.live += 1;
+            framework.tasks.insert(task_id, task);
+            let wants = framework.wants.iter_mut().flatten();
+            if let Some(want) = wants.into_iter().find(|want| Some(want.id) == launch.want) {
+                want.count = want.count.saturating_sub(1);
+            }
+        });
+    }
+
+    /// Tasks that never ran are told and kept like ended ones.
+    fn apply_refused_tasks(&mut self, id: FrameworkId, turn: &Turn) {
+        let (now, bound) = (self.now, self.bounds.waiting_updates);
+        for (role, name, status) in &turn.refused_tasks {
+            let status = TaskStatus { at: now, ..status.clone() };
+            let Some(framework) = self.frameworks.get_mut(&id) else { return };
+            if framework.tasks.contains_key(&status.task) {
+                // The identifier is taken: the update is told, the task that has it stays as it is.
+                self.with_framework(id, |framework| framework.wait(Waiting::Update(Box::new(status))));
+                continue;
+            }
+            let task_id = status.task.clone();
+            let task = Task {
+                role: role.clone(),
+                name: name.clone(),
+                agent: None,
+                launch: tepui_proto::LaunchNumber(0),
+                resources: tepui_proto::Resources::default(),
+                status,
+                live: None,
+                queued: None,
+            };
+            self.digest.add(&task.mark(id));
+            self.with_framework(id, |framework| {
+                framework.tasks.insert(task_id.clone(), task);
+                framework.wait_update(&task_id, bound);
+            });
+            self.retain_ended(id, task_id);
+        }
+    }
+
+    fn apply_kills(&mut self, id: FrameworkId, turn: &Turn) {
+        for (task, _grace) in &turn.kills {
+            let Some(record) = self.frameworks.get(&id).and_then(|framework| framework.tasks.get(task)) else { continue };
+            let status = super::tasks::decided(&record.status, TaskState::Killing, Reason::KillRequested, "");
+            self.apply_change(&crate::entry::TaskChange { framework: id, status });
+        }
+    }
+
+    fn apply_writes(&mut self, id: FrameworkId, turn: &Turn) {
+        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        for (key, value) in &turn.writes {
+            if let Some(old) = framework.keys.remove(key) {
+                self.digest.remove(&("key", id, key, &old));
+                framework.keys_bytes -= key.len() + old.len();
+            }
+            if let Some(value) = value {
+                self.digest.add(&("key", id, key, value));
+                framework.keys_bytes += key.len() + value.len();
+                framework.keys.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}

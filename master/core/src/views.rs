@@ -1,0 +1,266 @@
+//! What people and tools see of the cluster: views of `/v1`, a page at a time, made from state and mind.
+
+use crate::allocator::Share;
+use crate::input::ConnectionId;
+use crate::ledger::{Quantities, held_back};
+use crate::leader::Leader;
+use crate::state::{Framework, Task};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use tepui_proto::api::{AgentView, BlobView, ClusterView, EventView, FrameworkView, Page, RoleView, TaskView};
+use tepui_proto::control::ModuleKind;
+use tepui_proto::tasks::Blob;
+use tepui_proto::{AgentId, Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant};
+
+impl Leader {
+    /// A tenant's frameworks by name, after this one.
+    pub fn framework_views(&self, tenant: &Tenant, after: Option<&str>, limit: usize) -> Page<FrameworkView> {
+        let start = match after {
+            Some(name) => Bound::Excluded((tenant.clone(), name.to_owned())),
+            None => Bound::Included((tenant.clone(), String::new())),
+        };
+        let names = self.state.names.range((start, Bound::Unbounded)).take_while(|((of, _), _)| of == tenant);
+        page(names.filter_map(|(_, id)| self.framework_view_of(*id)), limit, |view| view.name.clone())
+    }
+
+    /// A tenant's framework.
+    pub fn framework_view(&self, tenant: &Tenant, name: &str) -> Option<FrameworkView> {
+        let (id, _) = self.state.framework_named(tenant, name)?;
+        self.framework_view_of(id)
+    }
+
+    pub(crate) fn framework_view_of(&self, id: FrameworkId) -> Option<FrameworkView> {
+        let framework = self.state.frameworks.get(&id)?;
+        let mut tasks: BTreeMap<String, u64> = BTreeMap::new();
+        let mut used = Resources::default();
+        for task in framework.tasks.values() {
+            *tasks.entry(task.status.state.as_str().to_owned()).or_default() += 1;
+            if task.live.is_some() {
+                used = add_scalars(&used, &task.resources);
+            }
+        }
+        let agent = framework.instance.as_ref().and_then(|instance| self.state.agents.get(&instance.agent));
+        Some(FrameworkView {
+            id: id.0,
+            name: framework.submission.name.clone(),
+            tenant: framework.submission.tenant.0.clone(),
+            roles: framework.submission.roles.iter().map(|role| role.0.clone()).collect(),
+            phase: framework.phase,
+            message: framework.message.clone(),
+            success: framework.completed.as_ref().filter(|_| framework.has_ended()).map(|completed| completed.success),
+            results: framework.results(),
+            incarnation: framework.incarnation.0,
+            turns: framework.turns.0,
+            scheduler_fuel: framework.fuel,
+            scheduler_agent: agent.map(|agent| agent.name.clone()),
+            failures: framework.failures,
+            tasks,
+            used,
+            offers: self.open_offers(id) as u64,
+            submitted_at: framework.submitted_at.0,
+            ended_at: framework.ended_at.map(|at| at.0),
+        })
+    }
+
+    /// A tenant's tasks by framework and identifier, after this one (`FRAMEWORK/ID`).
+    pub fn task_views(&self, tenant: &Tenant, framework: Option<&str>, after: Option<&str>, limit: usize) -> Page<TaskView> {
+        let (after_framework, after_task) = after.and_then(|after| after.split_once('/')).unzip();
+        let first = framework.or(after_framework).unwrap_or_default().to_owned();
+        let names = self.state.names.range((tenant.clone(), first)..).take_while(|((of, _), _)| of == tenant);
+        let wanted = names.filter(|((_, name), _)| framework.is_none_or(|framework| framework == name));
+        let views = wanted.filter_map(|((_, name), id)| Some((name, self.state.frameworks.get(id)?))).flat_map(|(name, framework)| {
+            let start = match after_task {
+                Some(task) if after_framework == Some(name.as_str()) => Bound::Excluded(TaskId(task.to_owned())),
+                _ => Bound::Unbounded,
+            };
+            framework.tasks.range((start, Bound::Unbounded)).map(move |(id, task)| task_view(name, id, task))
+        });
+        page(views, limit, |view| view.id.clone())
+    }
+
+    /// A tenant's task.
+    pub fn task_view(&self, tenant: &Tenant, framework: &str, task: &str) -> Option<TaskView> {
+        let (_, record) = self.state.framework_named(tenant, framework)?;
+        let id = TaskId(task.to_owned());
+        record.tasks.get(&id).map(|task| task_view(framework, &id, task))
+    }
+
+    /// Where a task's logs are, while its agent is here.
+    pub fn log_source(&self, tenant: &Tenant, framework: &str, task: &str) -> Option<(ConnectionId, LaunchNumber)> {
+        let (id, _) = self.state.framework_named(tenant, framework)?;
+        let task = self.state.task(&TaskKey { framework: id, task: TaskId(task.to_owned()) })?;
+        Some((self.connection_of(task.agent?)?, task.launch))
+    }
+
+    /// Agents by name, after this one.
+    pub fn agent_views(&self, after: Option<&str>, limit: usize) -> Page<AgentView> {
+        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.to_owned()));
+        let names = self.state.agent_names.range((start, Bound::Unbounded));
+        page(names.filter_map(|(_, id)| self.agent_view_of(*id)), limit, |view| view.id.clone())
+    }
+
+    /// An agent.
+    pub fn agent_view(&self, name: &str) -> Option<AgentView> {
+        self.agent_view_of(*self.state.agent_names.get(name)?)
+    }
+
+    fn agent_view_of(&self, id: AgentId) -> Option<AgentView> {
+        let agent = self.state.agents.get(&id)?;
+        let accounts = self.state.ledger.agent(id)?;
+        let state = match (self.is_connected(id), agent.reachable) {
+            (true, _) => "connected",
+            (false, true) => "away",
+            (false, false) => "unreachable",
+        };
+        let on_it = |framework: &&Framework| framework.instance.as_ref().is_some_and(|instance| instance.agent == id);
+        Some(AgentView {
+            id: agent.name.clone(),
+            hostname: agent.hostname.clone(),
+            state: state.to_owned(),
+            total: agent.resources.clone(),
+            held_back: held_back(&agent.resources),
+            free: accounts.offerable.free().clone(),
+            offered: accounts.offerable.offered.clone(),
+            used: add_scalars(&accounts.offerable.used, &accounts.held_back.used),
+            tasks: agent.launches.len() as u64,
+            schedulers: self.state.frameworks.values().filter(on_it).count() as u64,
+            version: agent.version.clone(),
+        })
+    }
+
+    /// Every role that a framework is in, or that holds something.
+    pub fn role_views(&self) -> Page<RoleView> {
+        let mut roles: BTreeMap<&str, RoleView> = BTreeMap::new();
+        let live = self.state.frameworks.values().filter(|framework| !framework.has_ended());
+        for role in live.flat_map(|framework| &framework.submission.roles) {
+            roles.entry(role.as_str()).or_insert_with(|| self.empty_role(role.as_str())).frameworks += 1;
+        }
+        for (role, holders) in self.state.ledger.held() {
+            let mut sum = Quantities::default();
+            for held in holders.values() {
+                sum.cpu_milli += held.cpu_milli;
+                sum.memory_bytes += held.memory_bytes;
+                sum.disk_bytes += held.disk_bytes;
+            }
+            let view = roles.entry(role.as_str()).or_insert_with(|| self.empty_role(role.as_str()));
+            view.share_milli = Share::dominant(&sum, self.state.ledger.total(), 1000).milli();
+            let amount = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
+            view.allocated = Resources {
+                cpu_milli: amount(sum.cpu_milli),
+                memory_bytes: amount(sum.memory_bytes),
+                disk_bytes: amount(sum.disk_bytes),
+                ..Resources::default()
+            };
+        }
+        Page { items: roles.into_values().collect(), next: None }
+    }
+
+    fn empty_role(&self, role: &str) -> RoleView {
+        let weight_milli = self.state.weights.get(&role.into()).copied().unwrap_or(1000);
+        RoleView { role: role.to_owned(), weight_milli, share_milli: 0, frameworks: 0, allocated: Resources::default() }
+    }
+
+    /// Blobs by digest, after this one.
+    pub fn blob_views(&self, after: Option<&str>, limit: usize) -> Page<BlobView> {
+        let start = after.and_then(|hex| hex.parse::<Digest>().ok()).map_or(Bound::Unbounded, Bound::Excluded);
+        let blobs = self.state.blobs.range((start, Bound::Unbounded));
+        let views = blobs.map(|(digest, record)| BlobView { digest: digest.to_string(), size_bytes: record.size_bytes });
+        page(views, limit, |view| view.digest.clone())
+    }
+
+    /// What happened to a framework since then, as far as this leader knows.
+    pub fn event_views(&self, tenant: &Tenant, name: &str, after: u64, limit: usize) -> Option<Page<EventView>> {
+        let (id, _) = self.state.framework_named(tenant, name)?;
+        let notes = self.notes(id).filter(|note| note.seq > after).cloned();
+        Some(page(notes, limit, |note| note.seq.to_string()))
+    }
+
+    /// A framework's named blobs.
+    pub fn framework_blobs(&self, tenant: &Tenant, name: &str) -> Option<Vec<Blob>> {
+        self.state.framework_named(tenant, name).map(|(_, framework)| framework.blob_list())
+    }
+
+    /// The size of a blob that the cluster has.
+    pub fn has_blob(&self, digest: &Digest) -> Option<u64> {
+        self.state.blobs.get(digest).map(|record| record.size_bytes)
+    }
+
+    /// What a module was accepted as.
+    pub fn module_kind(&self, digest: &Digest) -> Vec<ModuleKind> {
+        let kinds = [ModuleKind::Scheduler, ModuleKind::CommandP1, ModuleKind::CommandP2];
+        kinds.into_iter().filter(|kind| self.state.modules.contains(&(*digest, *kind))).collect()
+    }
+
+    /// The cluster at a glance. The shell fills in the index.
+    pub fn cluster_view(&self) -> ClusterView {
+        ClusterView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            term: self.state.term().0,
+            agents: self.connected_agents() as u64,
+            index: 0,
+            digest: format!("{:032x}", self.state.digest()),
+        }
+    }
+
+    /// Figures for Prometheus: name, help, kind, value.
+    pub fn metrics(&self) -> Vec<(String, &'static str, &'static str, u64)> {
+        let live: usize = self.state.frameworks.values().map(|framework| framework.live).sum();
+        let waiting: usize = self.state.frameworks.values().map(|framework| framework.queue.len()).sum();
+        let turns: u64 = self.state.frameworks.values().map(|framework| framework.turns.0).sum();
+        let active = self.state.frameworks.values().filter(|framework| framework.is_active()).count();
+        let total = self.state.ledger.total();
+        let amount = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
+        let gauge = |name: &str, help, value| (name.to_owned(), help, "gauge", value);
+        vec![
+            gauge("tepui_term", "The leader's term.", self.state.term().0),
+            gauge("tepui_agents_connected", "Agents with a session.", self.connected_agents() as u64),
+            gauge("tepui_agents_known", "Agents that ever said hello.", self.state.agents.len() as u64),
+            gauge("tepui_frameworks_active", "Frameworks whose schedulers take turns.", active as u64),
+            gauge("tepui_tasks_live", "Tasks that have not ended.", live as u64),
+            gauge("tepui_tasks_retained", "Ended tasks that are kept.", self.state.ended_tasks.len() as u64),
+            gauge("tepui_events_waiting", "Events that no committed turn has seen.", waiting as u64),
+            gauge("tepui_turns", "Committed turns of the frameworks that are kept.", turns),
+            gauge("tepui_blobs", "Blobs.", self.state.blobs.len() as u64),
+            gauge("tepui_cpu_milli", "CPU of all agents, in thousandths of a core.", amount(total.cpu_milli)),
+            gauge("tepui_memory_bytes", "Memory of all agents.", amount(total.memory_bytes)),
+        ]
+    }
+}
+
+/// Takes what fits a page, and says where the next begins.
+fn page<T>(views: impl Iterator<Item = T>, limit: usize, name: impl Fn(&T) -> String) -> Page<T> {
+    let mut views = views.peekable();
+    let items: Vec<T> = views.by_ref().take(limit.max(1)).collect();
+    let next = views.peek().and_then(|_| items.last()).map(name);
+    Page { items, next }
+}
+
+fn task_view(framework: &str, id: &TaskId, task: &Task) -> TaskView {
+    TaskView {
+        id: format!("{framework}/{id}"),
+        framework: framework.to_owned(),
+        task: id.0.clone(),
+        name: task.name.clone(),
+        role: task.role.0.clone(),
+        agent: task.status.agent.clone(),
+        state: task.status.state,
+        reason: task.status.reason.code().to_owned(),
+        message: task.status.message.clone(),
+        exit_code: task.status.exit_code,
+        resources: task.resources.clone(),
+        outputs: task.status.outputs.clone(),
+        usage: task.status.usage,
+        at: task.status.at.0,
+    }
+}
+
+/// Scalars of both; ports and items of the first, since the same port of two agents is two.
+fn add_scalars(a: &Resources, b: &Resources) -> Resources {
+    Resources {
+        cpu_milli: a.cpu_milli.saturating_add(b.cpu_milli),
+        memory_bytes: a.memory_bytes.saturating_add(b.memory_bytes),
+        disk_bytes: a.disk_bytes.saturating_add(b.disk_bytes),
+        ports: a.ports.clone(),
+        custom: a.custom.clone(),
+    }
+}

@@ -1,0 +1,188 @@
+//! The loop: take what waits, handle it, persist once, perform.
+//!
+//! Owns the leader, the journal and the clock. Never goes on after a journal that failed. Its one surprise: a batch
+//! ends early when its entries are many bytes, and what is left of it opens the next.
+
+use super::orders::Orders;
+use super::recovery::Recovery;
+use super::{Command, DriverError, Query, Stats, View};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use tepui_journal::Journal;
+use tepui_master_core::{Effects, Input, Leader};
+use tepui_proto::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+/// Commands of one batch: what is taken in while the one before is synced.
+const BATCH: usize = 1_024;
+/// Bytes of entries after which no more commands are handled in a batch; the journal takes eight times as much, and
+/// one command and the turns that follow must still fit.
+const BATCH_BYTES: usize = 32 << 20;
+/// Bytes of log after which a snapshot is taken: what a restart has to play, at the most.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
+/// A deadline that has passed is looked at again after this, so that nothing can make the loop spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+pub(super) struct Loop {
+    leader: Leader,
+    journal: Journal,
+    index: u64,
+    now: Timestamp,
+    commands: mpsc::Receiver<Command>,
+    waiting: VecDeque<Command>,
+    orders: Orders,
+    changed: watch::Sender<u64>,
+    stats: Stats,
+}
+
+impl Loop {
+    pub(super) fn new(
+        recovery: Recovery,
+        commands: mpsc::Receiver<Command>,
+        changed: watch::Sender<u64>,
+        orders: Orders,
+    ) -> Self {
+        let Recovery { state, journal, index } = recovery;
+        let now = state.now();
+        let term = state.term().next();
+        let waiting = VecDeque::from([Command::Input(Input::TermWon(term))]);
+        let leader = Leader::new(state);
+        Self { leader, journal, index, now, commands, waiting, orders, changed, stats: Stats::default() }
+    }
+
+    /// Runs until it is told to stop, or all handles are gone.
+    pub(super) fn run(mut self) -> Result<(), DriverError> {
+        let runtime = self.orders.runtime().clone();
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = self.step()? && (!self.waiting.is_empty() || self.gather(&runtime));
+        }
+        self.orders.close_all();
+        self.snapshot()
+    }
+
+    /// Waits for the first command or the next deadline, and takes what waits. False if nobody can send any more.
+    fn gather(&mut self, runtime: &Handle) -> bool {
+        let wait = match self.leader.next_deadline() {
+            _ if self.orders.has_backlog() => Some(Duration::ZERO),
+            Some(deadline) => Some(Duration::from_millis(deadline.since(clock(self.now)).0).max(SHORTEST_WAIT)),
+            None => None,
+        };
+        let mut taken = Vec::with_capacity(BATCH);
+        let commands = &mut self.commands;
+        let is_open = runtime.block_on(async {
+            let receive = commands.recv_many(&mut taken, BATCH);
+            match wait {
+                // Out of time: a deadline has passed.
+                Some(wait) => tokio::time::timeout(wait, receive).await.map_or(true, |count| count > 0),
+                None => receive.await > 0,
+            }
+        });
+        self.waiting.extend(taken);
+        is_open
+    }
+
+    /// One batch. False if it was the last.
+    fn step(&mut self) -> Result<bool, DriverError> {
+        self.now = clock(self.now);
+        let mut goes_on = true;
+        let mut effects = Effects::default();
+        let mut records = Vec::new();
+        let mut queries = Vec::new();
+        let mut bytes = 0;
+        for input in self.orders.take_backlog() {
+            self.handle(input, &mut effects);
+        }
+        while let Some(command) = self.waiting.pop_front() {
+            match command {
+                Command::Query(query) => queries.push(query),
+                Command::Stop => goes_on = false,
+                Command::Input(input) => self.handle(input, &mut effects),
+                Command::Ask { ticket, input, reply } => {
+                    self.orders.expect(ticket, reply);
+                    self.handle(input, &mut effects);
+                }
+                Command::Connected { connection, link, input } => {
+                    self.orders.links_mut().insert(connection, link);
+                    self.handle(input, &mut effects);
+                }
+            }
+            bytes += encode(&mut effects, &mut records)?;
+            if bytes > BATCH_BYTES {
+                break;
+            }
+        }
+        self.leader.settle(self.now, &mut effects);
+        encode(&mut effects, &mut records)?;
+        self.commit(&records)?;
+        let has_changed = !records.is_empty() || !effects.orders.is_empty();
+        self.orders.perform(effects.orders);
+        if has_changed {
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        self.answer(queries);
+        if self.journal.size_since_snapshot() > SNAPSHOT_BYTES {
+            self.snapshot()?;
+        }
+        Ok(goes_on)
+    }
+
+    fn handle(&mut self, input: Input, effects: &mut Effects) {
+        self.stats.inputs += 1;
+        self.orders.observe(&input);
+        self.leader.handle(self.now, input, effects);
+    }
+
+    fn commit(&mut self, records: &[Vec<u8>]) -> Result<(), DriverError> {
+        self.stats.batches += 1;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.index = self.journal.append(records)?;
+        let spent = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.stats.append_us = self.stats.append_us.saturating_add(spent);
+        self.stats.entries += records.len() as u64;
+        Ok(())
+    }
+
+    fn answer(&self, queries: Vec<Query>) {
+        let view =
+            View { leader: &self.leader, links: self.orders.links(), index: self.index, stats: self.stats };
+        for query in queries {
+            query(&view);
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<(), DriverError> {
+        if self.index <= self.journal.snapshot_index() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let bytes = self.leader.state().encode().map_err(DriverError::Snapshot)?;
+        self.journal.snapshot(self.index, &bytes)?;
+        self.stats.snapshots += 1;
+        tracing::info!(index = self.index, bytes = bytes.len(), took = ?begun.elapsed(), "took a snapshot");
+        Ok(())
+    }
+}
+
+/// Moves entries into records; says how many bytes.
+fn encode(effects: &mut Effects, records: &mut Vec<Vec<u8>>) -> Result<usize, DriverError> {
+    let mut bytes = 0;
+    for entry in effects.entries.drain(..) {
+        let record = entry.encode().map_err(DriverError::Encode)?;
+        bytes += record.len();
+        records.push(record);
+    }
+    Ok(bytes)
+}
+
+/// The wall's time, but never before `last`.
+fn clock(last: Timestamp) -> Timestamp {
+    #[expect(clippy::disallowed_types, reason = "this is the edge where wall time enters")]
+    let wall = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let wall = wall.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    last.max(Timestamp(wall))
+}
