@@ -10,9 +10,6 @@
 //! ```
 //! use tepui_sdk::{Cx, Offer, Scheduler, Task};
 //!
-//! #[derive(Default)]
-//! pub struct Hello;
-//!
 //! impl Scheduler for Hello {
 //!     fn on_offers(&mut self, cx: &mut Cx, offers: Vec<Offer>) {
 //!         let task = Task::command("hello", "hello").cpu_milli(100).memory_mib(32);
@@ -22,7 +19,7 @@
 //!         }
 //!     }
 //! }
-//! tepui_sdk::export!(Hello);
+//! tepui_sdk::export!(pub struct Hello);
 //! ```
 //!
 //! Build it as a `cdylib` for `wasm32-wasip2`; the file that comes out is the component to submit.
@@ -65,8 +62,18 @@ pub mod wire {
 ///
 /// The instance lives in the component's memory from its `started` event to the next one, or until the cluster
 /// drops the component. In a native build, which is what tests are, the macro only checks the type.
+///
+/// `export!(pub struct Name);` also defines the type, for schedulers that keep nothing in memory: as memory is only a
+/// cache, that is as good a scheduler as any.
 #[macro_export]
 macro_rules! export {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident) => {
+        $(#[$meta])*
+        #[doc = "A scheduler that keeps nothing in memory."]
+        #[derive(Clone, Copy, Debug, Default)]
+        $vis struct $name;
+        $crate::export!($name);
+    };
     ($scheduler:ty) => {
         #[cfg(target_family = "wasm")]
         const _: () = {

@@ -124,6 +124,11 @@ impl Offer {
         reserved.fold(self.resources.clone(), |sum, pool| sum.plus(&pool.resources))
     }
 
+    /// Whether so much is in it: CPU in thousandths of a core, memory in MiB.
+    pub fn has(&self, cpu_milli: u64, memory_mib: u64) -> bool {
+        self.fits(&Resources::cpu_memory(cpu_milli, memory_mib))
+    }
+
     /// Whether a task, or so many resources, fit into it.
     pub fn fits(&self, needed: &impl AsRef<Resources>) -> bool {
         if self.pools.is_empty() {

@@ -236,7 +236,9 @@ impl State {
         if term <= self.term {
             return;
         }
-        self.digest.remove(&("term", &self.term));
+        if self.term != Term(0) {
+            self.digest.remove(&("term", &self.term));
+        }
         self.term = term;
         self.digest.add(&("term", &self.term));
         let ids: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
