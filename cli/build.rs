@@ -12,11 +12,31 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 const GUEST: &str = "run";
 /// Settings of a person's cargo, which the nested one needs as well.
-const KEPT: &[&str] = &["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_", "CARGO_SOURCE_"];
+const KEPT: &[&str] = &[
+    "CARGO_HOME",
+    "CARGO_NET_",
+    "CARGO_HTTP_",
+    "CARGO_REGISTRY_",
+    "CARGO_REGISTRIES_",
+    "CARGO_SOURCE_",
+];
 /// What cargo or clippy tell a build script and would mislead the nested build.
 const DROPPED: &[&str] = &[
-    "RUSTFLAGS", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER", "TARGET", "HOST", "OUT_DIR",
-    "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "MAKEFLAGS", "MFLAGS",
+    "RUSTFLAGS",
+    "RUSTC",
+    "RUSTDOC",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTC_LINKER",
+    "TARGET",
+    "HOST",
+    "OUT_DIR",
+    "PROFILE",
+    "OPT_LEVEL",
+    "DEBUG",
+    "NUM_JOBS",
+    "MAKEFLAGS",
+    "MFLAGS",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
     let built = build(&root, &out)?;
-    fs::copy(&built, out.join("run.wasm")).map_err(|error| format!("cannot copy `{}`: {error}", built.display()))?;
+    fs::copy(&built, out.join("run.wasm"))
+        .map_err(|error| format!("cannot copy `{}`: {error}", built.display()))?;
     Ok(())
 }
 
@@ -34,7 +55,9 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let manifest = root.join("guests/Cargo.toml");
     let target_dir = out.join("guests");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--target", TARGET, "--package", GUEST, "--manifest-path"]).arg(&manifest);
+    cargo
+        .args(["build", "--release", "--target", TARGET, "--package", GUEST, "--manifest-path"])
+        .arg(&manifest);
     cargo.arg("--target-dir").arg(&target_dir);
     if root.join("guests/Cargo.lock").is_file() {
         cargo.arg("--locked");
@@ -48,11 +71,18 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     }
     // Outside of the folder whose settings name this workspace's own target folder.
     cargo.current_dir(root.join("guests"));
-    let output = cargo.output().map_err(|error| format!("cannot start cargo for `guests/{GUEST}`: {error}"))?;
+    let output = cargo
+        .output()
+        .map_err(|error| format!("cannot start cargo for `guests/{GUEST}`: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let lacks_target = said.contains("target may not be installed") || said.contains("can't find crate for `std`");
-        let hint = if lacks_target { format!("\nhint: rustup target add {TARGET}") } else { String::new() };
+        let lacks_target = said.contains("target may not be installed")
+            || said.contains("can't find crate for `std`");
+        let hint = if lacks_target {
+            format!("\nhint: rustup target add {TARGET}")
+        } else {
+            String::new()
+        };
         return Err(format!("cannot build `guests/{GUEST}` for {TARGET}:\n{said}{hint}").into());
     }
     Ok(target_dir.join(TARGET).join("release").join(format!("{GUEST}.wasm")))

@@ -108,7 +108,7 @@ impl Table {
         if let Some((blob, used)) = self.kept.get_mut(&digest) {
             *used = self.uses;
             // Whoever asked may have gone.
-            let _ = reply.send(Ok(blob.clone()));
+            drop(reply.send(Ok(blob.clone())));
             return false;
         }
         let waiting = self.wanted.entry(digest).or_default();
@@ -120,7 +120,7 @@ impl Table {
         let fetched = fetched.map_err(Arc::new);
         for reply in self.wanted.remove(&digest).unwrap_or_default() {
             // Whoever asked may have gone.
-            let _ = reply.send(fetched.clone());
+            drop(reply.send(fetched.clone()));
         }
         if let Ok(blob) = fetched {
             self.uses += 1;
@@ -154,7 +154,7 @@ async fn fetch(mut link: Link, digest: Digest, path: &Path) -> Result<LocalBlob,
     let fetched = link.fetch(digest, path, limits::BLOB_BYTES).await;
     if fetched.is_err() {
         // There may be a part of it, or nothing.
-        let _ = std::fs::remove_file(path);
+        drop(std::fs::remove_file(path));
     }
     let size_bytes = fetched?;
     let file = File::open(path)?;

@@ -52,7 +52,7 @@ pub(crate) fn start(
         };
         tracing::info!(%tenant, message, "cell ended");
         // The loop may have stopped.
-        let _ = starter.inbox.send(Event::Fact(Input::CellDied { tenant, message })).await;
+        drop(starter.inbox.send(Event::Fact(Input::CellDied { tenant, message })).await);
     };
     (commands, task)
 }
@@ -67,18 +67,20 @@ async fn live(
     let socket = starter.sockets.join(format!("{number}.sock"));
     let listener = UnixListener::bind(&socket)?;
     let mut child = spawn(&starter.executable, &socket)?;
+    // Held to the end: waiting for a child closes the input that it has, and a cell may take that for its agent's end.
+    let _stdin = child.stdin.take();
     let accepted = tokio::select! {
         accepted = listener.accept() => accepted,
         status = child.wait() => return Ok(format!("its cell ended before it began: {}", status?)),
         () = tokio::time::sleep(START) => Err(io::ErrorKind::TimedOut.into()),
     };
     // Nobody else is to dial it.
-    let _ = tokio::fs::remove_file(&socket).await;
+    drop(tokio::fs::remove_file(&socket).await);
     drop(listener);
     let (stream, _address) = accepted?;
     tracing::info!(%tenant, pid = child.id(), "cell started");
     // The loop may have stopped.
-    let _ = starter.inbox.send(Event::Fact(Input::CellStarted(tenant.clone()))).await;
+    drop(starter.inbox.send(Event::Fact(Input::CellStarted(tenant.clone()))).await);
     let talk = talk(stream, tenant, commands, &starter.inbox).await;
     reap(child, talk).await
 }

@@ -190,7 +190,7 @@ impl Turning {
                     Logs::Ended { dropped } => Some(Followers::ended(dropped)),
                 };
                 // Who asked may have gone.
-                let _ = reply.send(view);
+                drop(reply.send(view));
                 Ok(())
             }
             other => {
@@ -202,6 +202,10 @@ impl Turning {
 
     /// Handles facts until none is left: each round is one batch, with at most one sync.
     fn settle(&mut self) -> Result<(), AgentError> {
+        // The timer is looked at last, so a loop that is never idle must not depend on it.
+        if self.agent.next_deadline().is_some_and(|deadline| deadline <= self.clock.now()) {
+            self.facts.push_back(Input::Tick);
+        }
         while !self.facts.is_empty() {
             let now = self.clock.now();
             while let Some(fact) = self.facts.pop_front() {
@@ -246,7 +250,9 @@ impl Turning {
         }
         if let Some((_id, control)) = self.rooms.session.take() {
             // A master that is told nothing finds out.
-            let _ = control.try_send(AgentMessage::Goodbye);
+            drop(control.try_send(AgentMessage::Goodbye));
+        } else {
+            keeper.abort_all();
         }
         // Nothing is handled any more; whoever still has something to say is told so.
         inbox.close();

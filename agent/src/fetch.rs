@@ -69,7 +69,7 @@ impl Link {
 /// Waits before a repetition.
 pub(crate) async fn pause(attempt: u32) {
     if attempt > 0 {
-        tokio::time::sleep(PAUSE * (1 << attempt.min(10))).await;
+        tokio::time::sleep(PAUSE * (1_u32 << attempt.min(10))).await;
     }
 }
 

@@ -26,8 +26,6 @@ mod session;
 pub use config::{AgentConfig, AttributeConfig, DomainConfig, ResourcesConfig};
 pub use error::AgentError;
 
-use std::future::Future;
-
 /// Runs an agent until `shutdown` comes, then ends its cells and says goodbye.
 ///
 /// # Errors

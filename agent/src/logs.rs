@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::folders::Folders;
 use crate::rooms::Event;
 
+/// What an empty list of streams stands for.
+const BOTH: [LogStream; 2] = [LogStream::Stdout, LogStream::Stderr];
+
 /// What is known of a task's logs. A change wakes who follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Growth {
@@ -46,11 +49,8 @@ pub(crate) async fn serve(
         writer.write(&missing).await?;
         return writer.finish().await;
     };
-    let wanted = if request.streams.is_empty() {
-        &[LogStream::Stdout, LogStream::Stderr][..]
-    } else {
-        &request.streams
-    };
+    let wanted =
+        if request.streams.is_empty() { BOTH.as_slice() } else { request.streams.as_slice() };
     let mut tails: Vec<Tail> = wanted
         .iter()
         .take(2)

@@ -6,7 +6,7 @@
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -144,7 +144,7 @@ impl Modules {
             jobs.spawn(async move {
                 let outcome = maker.make(key).await;
                 // The loop may have stopped.
-                let _ = maker.inbox.send(Event::ModuleMade { key, outcome }).await;
+                drop(maker.inbox.send(Event::ModuleMade { key, outcome }).await);
             });
         }
         None
@@ -227,7 +227,7 @@ impl Maker {
         let outcome = self.make_at(digest, kind, [&wasm, &part, &path]).await;
         for leftover in [&wasm, &part] {
             // Not there after a success.
-            let _ = tokio::fs::remove_file(leftover).await;
+            drop(tokio::fs::remove_file(leftover).await);
         }
         outcome
     }
@@ -280,7 +280,7 @@ impl Maker {
             let mut verdict = Vec::new();
             if let Some(stdout) = stdout {
                 // A verdict that cannot be read is no verdict.
-                let _ = stdout.take(VERDICT_BYTES).read_to_end(&mut verdict).await;
+                drop(stdout.take(VERDICT_BYTES).read_to_end(&mut verdict).await);
             }
             (child.wait().await, verdict)
         };

@@ -91,7 +91,9 @@ impl Rooms {
                 facts.push_back(Input::MasterConnected);
             }
             Event::SessionClosed { id } => {
-                self.session.take_if(|session| session.0 == id);
+                if self.session.as_ref().is_some_and(|session| session.0 == id) {
+                    self.session = None;
+                }
                 facts.push_back(Input::MasterDisconnected);
             }
             Event::MasterSaid { session, messages } => {
@@ -290,7 +292,7 @@ impl Rooms {
             });
             drop(permit);
             // The loop may have stopped.
-            let _ = inbox.send(Event::Fact(Input::TaskPrepared { launch: number, result })).await;
+            drop(inbox.send(Event::Fact(Input::TaskPrepared { launch: number, result })).await);
         });
     }
 
@@ -303,7 +305,7 @@ impl Rooms {
             let result = outputs::store(path, outputs, link).await;
             drop(permit);
             // The loop may have stopped.
-            let _ = inbox.send(Event::Fact(Input::OutputsStored { launch, result })).await;
+            drop(inbox.send(Event::Fact(Input::OutputsStored { launch, result })).await);
         });
     }
 }

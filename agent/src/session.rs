@@ -3,7 +3,6 @@
 //! One session at a time: the one before is closed before the next is dialled. Never looks into a message beyond
 //! welcome and refusal. A master that cannot be reached is tried again, with jittered back-off.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tepui_proto::control::{AgentMessage, AgentStream, MasterMessage, MasterStream};
 use tepui_transport::{
@@ -53,11 +52,9 @@ impl Sessions {
     /// Goes on until the loop stops, or a master refuses this agent for good.
     pub(crate) async fn keep(self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let count = AtomicU64::new(0);
-        for master in self.masters.iter().cycle() {
+        for (id, master) in (0_u64..).zip(self.masters.iter().cycle()) {
             let end = match self.dial(master).await {
                 Ok(connection) => {
-                    let id = count.fetch_add(1, Ordering::Relaxed);
                     let end = self.hold(id, &connection, &mut backoff).await;
                     self.link.send_replace(None);
                     if self.inbox.send(Event::SessionClosed { id }).await.is_err() {
@@ -71,7 +68,7 @@ impl Sessions {
                 End::Over(why) => tracing::info!(master, why, "not connected"),
                 End::Refused { code, message } => {
                     // The loop may have stopped.
-                    let _ = self.inbox.send(Event::Refused { code, message }).await;
+                    drop(self.inbox.send(Event::Refused { code, message }).await);
                     return;
                 }
             }

@@ -11,12 +11,17 @@ use tepui_proto::resources::Milli;
 ///
 /// # Errors
 /// Whatever the cluster refuses.
-pub(crate) async fn list_agents(client: &Client, by_free: bool, output: Format) -> Result<(), CliError> {
+pub(crate) async fn list_agents(
+    client: &Client,
+    by_free: bool,
+    output: Format,
+) -> Result<(), CliError> {
     let mut items: Vec<AgentView> = client.list(&["agents"], &[]).await?;
     if by_free {
         items.sort_by_key(|item| Reverse((item.free.cpu_milli, item.free.memory_bytes)));
     }
-    let head = ["ID", "STATE", "TASKS", "SCHEDULERS", "FREE", "OFFERED", "USED", "TOTAL", "VERSION"];
+    let head =
+        ["ID", "STATE", "TASKS", "SCHEDULERS", "FREE", "OFFERED", "USED", "TOTAL", "VERSION"];
     out::listing(output, &items, &head, |item| {
         vec![
             item.id.clone(),

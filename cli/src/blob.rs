@@ -57,8 +57,10 @@ pub(crate) async fn blob(client: &Client, command: BlobCommand) -> Result<(), Cl
         BlobCommand::Put { files, output } => {
             let uploads = hash_all(files).await?;
             upload_all(client, &uploads).await?;
-            let view = |digest: Digest, size_bytes| BlobView { digest: digest.to_string(), size_bytes };
-            let items: Vec<BlobView> = uploads.iter().map(|upload| view(upload.digest, upload.size_bytes)).collect();
+            let view =
+                |digest: Digest, size_bytes| BlobView { digest: digest.to_string(), size_bytes };
+            let items: Vec<BlobView> =
+                uploads.iter().map(|upload| view(upload.digest, upload.size_bytes)).collect();
             print(output, &items)
         }
         BlobCommand::Get { blob, file } => {
@@ -66,24 +68,32 @@ pub(crate) async fn blob(client: &Client, command: BlobCommand) -> Result<(), Cl
             fetch(client, digest, file.as_deref()).await
         }
         BlobCommand::Ls { framework: Some(name), output } => {
-            let items: Vec<Blob> = client.list(&["frameworks", checked(&name)?, "blobs"], &[]).await?;
+            let items: Vec<Blob> =
+                client.list(&["frameworks", checked(&name)?, "blobs"], &[]).await?;
             out::listing(output, &items, &["NAME", "SIZE", "DIGEST"], |item| {
                 vec![item.name.clone(), item.size_bytes.to_string(), item.digest.to_string()]
             })
         }
-        BlobCommand::Ls { framework: None, output } => print(output, &client.list::<BlobView>(&["blobs"], &[]).await?),
+        BlobCommand::Ls { framework: None, output } => {
+            print(output, &client.list::<BlobView>(&["blobs"], &[]).await?)
+        }
     }
 }
 
 fn print(output: Format, items: &[BlobView]) -> Result<(), CliError> {
-    out::listing(output, items, &["DIGEST", "SIZE"], |item| vec![item.digest.clone(), item.size_bytes.to_string()])
+    out::listing(output, items, &["DIGEST", "SIZE"], |item| {
+        vec![item.digest.clone(), item.size_bytes.to_string()]
+    })
 }
 
 async fn resolve(client: &Client, blob: &str) -> Result<Digest, CliError> {
     if let Ok(digest) = blob.parse() {
         return Ok(digest);
     }
-    let wrong = || CliError::usage(format!("`{blob}` is not a blob: it is `sha256:HEX` or FRAMEWORK/NAME")).hint("see `tepui blob ls`");
+    let wrong = || {
+        CliError::usage(format!("`{blob}` is not a blob: it is `sha256:HEX` or FRAMEWORK/NAME"))
+            .hint("see `tepui blob ls`")
+    };
     let (framework, name) = blob.split_once('/').ok_or_else(wrong)?;
     let items: Vec<Blob> = client.list(&["frameworks", checked(framework)?, "blobs"], &[]).await?;
     let unknown = || {
@@ -97,12 +107,17 @@ async fn resolve(client: &Client, blob: &str) -> Result<Digest, CliError> {
 ///
 /// # Errors
 /// When it is not there, does not match its digest, or cannot be written.
-pub(crate) async fn fetch(client: &Client, digest: Digest, file: Option<&Path>) -> Result<(), CliError> {
+pub(crate) async fn fetch(
+    client: &Client,
+    digest: Digest,
+    file: Option<&Path>,
+) -> Result<(), CliError> {
     let Some(path) = file else {
         return stream(client, digest, out::data).await;
     };
     let failed = |error: std::io::Error| CliError::file("write", path, &error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     stream(client, digest, |bytes| draft.as_file_mut().write_all(bytes).map_err(failed)).await?;
     loosen(draft.as_file()).map_err(failed)?;
@@ -120,7 +135,8 @@ async fn stream(
     digest: Digest,
     mut sink: impl FnMut(&[u8]) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let response = client.send(client.request(Method::GET, &["blobs", &digest.to_string()])).await?;
+    let response =
+        client.send(client.request(Method::GET, &["blobs", &digest.to_string()])).await?;
     let bar = out::byte_bar(response.content_length().unwrap_or(0), "fetching");
     let mut hash = Sha256::new();
     let mut body = response.bytes_stream();
@@ -135,5 +151,6 @@ async fn stream(
     if found == digest {
         return Ok(());
     }
-    Err(CliError::failed(format!("the blob {digest} came as {found}")).hint("fetch it again; if that does not help, upload it again"))
+    Err(CliError::failed(format!("the blob {digest} came as {found}"))
+        .hint("fetch it again; if that does not help, upload it again"))
 }

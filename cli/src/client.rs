@@ -5,10 +5,10 @@
 
 use crate::context::Context;
 use crate::error::CliError;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -34,10 +34,13 @@ impl Client {
     /// When the context's certificate or address is no good.
     pub(crate) fn new(context: &Context) -> Result<Self, CliError> {
         let base = Url::parse(&context.url).map_err(|error| {
-            CliError::usage(format!("`{}` is not the address of a cluster", context.url)).because(&error)
+            CliError::usage(format!("`{}` is not the address of a cluster", context.url))
+                .because(&error)
         })?;
         if base.scheme() != "https" {
-            return Err(CliError::usage(format!("`{base}` is not the address of a cluster: it has to begin with `https://`")));
+            return Err(CliError::usage(format!(
+                "`{base}` is not the address of a cluster: it has to begin with `https://`"
+            )));
         }
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls(&context.ca)?)
@@ -72,7 +75,10 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Self::send`], and when the answer is not what it should be.
-    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CliError> {
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, CliError> {
         let response = self.send(request).await?;
         let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
         serde_json::from_slice(&bytes).map_err(|error| {
@@ -102,14 +108,21 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Self::json`].
-    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<T>, CliError> {
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>, CliError> {
         let mut items = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let mut request = self.request(Method::GET, path).query(query);
+            let mut words: Vec<(&str, &str)> = query.to_vec();
             if let Some(after) = &after {
-                request = request.query(&[("after", after)]);
+                // It takes the place of the one that the listing began with.
+                words.retain(|(name, _)| *name != "after");
+                words.push(("after", after));
             }
+            let request = self.request(Method::GET, path).query(&words);
             let page: Page<T> = self.json(request).await?;
             let empty = page.items.is_empty();
             items.extend(page.items);
@@ -124,7 +137,11 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Self::json`].
-    pub(crate) async fn put<B: Serialize + Sync, T: DeserializeOwned>(&self, path: &[&str], body: &B) -> Result<T, CliError> {
+    pub(crate) async fn put<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &B,
+    ) -> Result<T, CliError> {
         self.json(self.request(Method::PUT, path).json(body)).await
     }
 
@@ -142,7 +159,11 @@ impl Client {
 /// TLS that trusts one authority.
 fn tls(ca: &Path) -> Result<ClientConfig, CliError> {
     let wrong = |source: &dyn std::error::Error| {
-        CliError::usage(format!("`{}` is not the certificate of a cluster's authority", ca.display())).because(source)
+        CliError::usage(format!(
+            "`{}` is not the certificate of a cluster's authority",
+            ca.display()
+        ))
+        .because(source)
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| wrong(&error))? {
@@ -150,7 +171,9 @@ fn tls(ca: &Path) -> Result<ClientConfig, CliError> {
         roots.add(certificate).map_err(|error| wrong(&error))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| wrong(&error))?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(&error))?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // With HTTP/2 a verb's parallel requests share one handshake.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -162,13 +185,19 @@ async fn refusal(response: Response) -> CliError {
     let status = response.status();
     let body = response.bytes().await.unwrap_or_default();
     let Ok(said) = serde_json::from_slice::<ApiError>(&body) else {
-        let text = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+        let text = String::from_utf8_lossy(&body)
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect::<String>();
         return blank_refusal(status, &text);
     };
-    let mut error = CliError::failed(said.message).cause(format_args!("refused by the master: {}", said.code));
+    let mut error =
+        CliError::failed(said.message).cause(format_args!("refused by the master: {}", said.code));
     error.hint = said.hint;
     if error.hint.is_none() && status == StatusCode::UNAUTHORIZED {
-        error.hint = Some("the token stands in the context file; `--context FILE` names another".to_owned());
+        error.hint =
+            Some("the token stands in the context file; `--context FILE` names another".to_owned());
     }
     error.code = Some(said.code);
     error
@@ -197,7 +226,8 @@ mod tests {
     fn a_context_without_a_certificate_is_refused_before_anything_is_sent() {
         let (name, url) = ("x".to_owned(), "https://127.0.0.1:1".to_owned());
         let ca = PathBuf::from("/nowhere/ca.pem");
-        let context = Context { name, url, ca, token: String::new(), dir: None, pid: None, started: None };
+        let context =
+            Context { name, url, ca, token: String::new(), dir: None, pid: None, started: None };
         let error = Client::new(&context).unwrap_err();
         assert_eq!(error.exit, Exit::Usage);
         assert!(error.message.contains("/nowhere/ca.pem"), "{}", error.message);

@@ -2,7 +2,7 @@
 
 use crate::error::CliError;
 use crate::out::{self, Format};
-use crate::setup::{Layout, authority, identity, token};
+use crate::setup::{self, Layout, authority, identity};
 use clap::{Subcommand, ValueEnum};
 use std::path::PathBuf;
 use tepui_transport::PeerRole;
@@ -54,11 +54,13 @@ pub(crate) enum Role {
 /// When the folder cannot be set up.
 pub(crate) fn init(dir: &std::path::Path) -> Result<(), CliError> {
     let layout = Layout::open(dir)?;
-    authority(&layout)?;
-    token(&layout)?;
-    out::line(format_args!("authority  {}", layout.ca().display()))?;
-    out::line(format_args!("token      {}", layout.token().display()))?;
-    out::note(format_args!("next: tepui cluster identity master NAME --dir {} --host ADDRESS --out FILE", layout.root.display()));
+    let cluster = setup::init(&layout)?;
+    out::line(format_args!("authority  {}", cluster.ca.display()))?;
+    out::line(format_args!("token      {}", cluster.token_file.display()))?;
+    out::note(format_args!(
+        "next: tepui cluster identity master NAME --dir {} --host ADDRESS --out FILE",
+        layout.root.display()
+    ));
     Ok(())
 }
 
@@ -66,13 +68,21 @@ pub(crate) fn init(dir: &std::path::Path) -> Result<(), CliError> {
 ///
 /// # Errors
 /// When there is no authority, the name is not allowed, or the file is there already.
-pub(crate) fn make_identity(role: Role, name: &str, dir: &std::path::Path, host: &[String], file: &std::path::Path) -> Result<(), CliError> {
+pub(crate) fn make_identity(
+    role: Role,
+    name: &str,
+    dir: &std::path::Path,
+    host: &[String],
+    file: &std::path::Path,
+) -> Result<(), CliError> {
     let layout = Layout { root: dir.to_owned() };
     if !layout.ca().exists() {
-        return Err(CliError::usage(format!("there is no authority in `{}`", dir.display())).hint("make one: `tepui cluster init DIR`"));
+        return Err(CliError::usage(format!("there is no authority in `{}`", dir.display()))
+            .hint("make one: `tepui cluster init DIR`"));
     }
     if file.exists() {
-        return Err(CliError::usage(format!("`{}` is there already", file.display())).hint("name another file with `--out`"));
+        return Err(CliError::usage(format!("`{}` is there already", file.display()))
+            .hint("name another file with `--out`"));
     }
     let role = match role {
         Role::Agent => PeerRole::Agent,

@@ -53,13 +53,16 @@ impl Context {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn write(&self, path: &Path) -> Result<(), CliError> {
-        let text = toml::to_string(self).map_err(|error| CliError::failed("cannot write a context").because(&error))?;
+        let text = toml::to_string(self)
+            .map_err(|error| CliError::failed("cannot write a context").because(&error))?;
         write_private(path, text.as_bytes())
     }
 
     /// Whether the process that keeps the cluster still runs.
     pub(crate) fn is_alive(&self) -> bool {
-        self.pid.is_none_or(|pid| process_start(pid).is_some_and(|start| self.started.is_none_or(|begun| begun == start)))
+        self.pid.is_none_or(|pid| {
+            process_start(pid).is_some_and(|start| self.started.is_none_or(|begun| begun == start))
+        })
     }
 }
 
@@ -75,7 +78,9 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&draft, path)).map_err(|error| CliError::file("write", path, &error))
+    written
+        .and_then(|()| fs::rename(&draft, path))
+        .map_err(|error| CliError::file("write", path, &error))
 }
 
 /// When a process began, in clock ticks since boot; none if it does not run (`proc_pid_stat(5)`, field 22).
@@ -98,7 +103,8 @@ pub(crate) fn contexts_dir() -> Result<PathBuf, CliError> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
     let state = state.ok_or_else(|| {
-        CliError::usage("there is no state folder").hint("set HOME or XDG_STATE_HOME, or name the cluster with `--context FILE`")
+        CliError::usage("there is no state folder")
+            .hint("set HOME or XDG_STATE_HOME, or name the cluster with `--context FILE`")
     })?;
     Ok(state.join("tepui/contexts"))
 }
@@ -114,7 +120,8 @@ pub(crate) fn find(named: Option<&Path>) -> Result<Context, CliError> {
     let mut alive = alive_in(&contexts_dir()?);
     match (alive.pop(), alive.is_empty()) {
         (Some((_, context)), true) => Ok(context),
-        (None, _) => Err(CliError::unreachable("no cluster runs here").hint("start one with `tepui dev`, or name one with `--context FILE`")),
+        (None, _) => Err(CliError::unreachable("no cluster runs here")
+            .hint("start one with `tepui dev`, or name one with `--context FILE`")),
         (Some(last), false) => {
             alive.push(last);
             let error = CliError::usage("several clusters run here, and none was named");
@@ -129,7 +136,9 @@ pub(crate) fn find(named: Option<&Path>) -> Result<Context, CliError> {
 /// Contexts whose cluster runs, by the name of their file. What cannot be read is not one of them.
 pub(crate) fn alive_in(dir: &Path) -> Vec<(PathBuf, Context)> {
     let mut found: Vec<(PathBuf, Context)> = context_files(dir)
-        .filter_map(|path| Context::read(&path).ok().filter(Context::is_alive).map(|context| (path, context)))
+        .filter_map(|path| {
+            Context::read(&path).ok().filter(Context::is_alive).map(|context| (path, context))
+        })
         .collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
     found
@@ -147,7 +156,9 @@ pub(crate) fn sweep(dir: &Path) {
 
 fn context_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
 }
 
 #[cfg(test)]
@@ -175,10 +186,13 @@ mod tests {
     fn a_context_whose_process_has_gone_is_not_a_cluster_and_is_swept() {
         let dir = tempfile::tempdir().unwrap();
         let own = std::process::id();
-        context("live", Some(own), process_start(own)).write(&dir.path().join("live.toml")).unwrap();
+        context("live", Some(own), process_start(own))
+            .write(&dir.path().join("live.toml"))
+            .unwrap();
         context("reused", Some(own), Some(1)).write(&dir.path().join("reused.toml")).unwrap();
         context("dead", Some(u32::MAX), None).write(&dir.path().join("dead.toml")).unwrap();
-        let names: Vec<String> = alive_in(dir.path()).into_iter().map(|(_, context)| context.name).collect();
+        let names: Vec<String> =
+            alive_in(dir.path()).into_iter().map(|(_, context)| context.name).collect();
         assert_eq!(names, ["live"]);
         sweep(dir.path());
         assert_eq!(context_files(dir.path()).count(), 1);

@@ -38,7 +38,13 @@ pub(crate) struct CliError {
 impl CliError {
     /// It failed: exit code 1.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), causes: Vec::new(), hint: None, exit: Exit::Failed, code: None }
+        Self {
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+            exit: Exit::Failed,
+            code: None,
+        }
     }
 
     /// It was used wrongly: exit code 2.
@@ -99,7 +105,8 @@ impl CliError {
 
     /// The form of `docs/OPERATING.md`, ending with a line feed.
     pub(crate) fn render(&self, colour: bool) -> String {
-        let (red, blue, plain) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+        let (red, blue, plain) =
+            if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
         let mut text = format!("{red}error{plain}: {}\n", self.message);
         for cause in &self.causes {
             text.push_str("  caused by: ");
@@ -115,7 +122,8 @@ impl CliError {
     /// Prints it to standard error and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         // There is nobody left to tell if standard error is closed.
-        let _written = std::io::stderr().write_all(self.render(out::stderr_is_terminal()).as_bytes());
+        let _written =
+            std::io::stderr().write_all(self.render(out::stderr_is_terminal()).as_bytes());
         match self.exit {
             Exit::Failed => ExitCode::from(1),
             Exit::Usage => ExitCode::from(2),

@@ -4,7 +4,7 @@
 //! put there, so a refused module leaves nothing behind but a blob that is swept.
 
 use crate::client::Client;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::manifest::Manifest;
 use crate::out::{self, Format};
 use crate::run::kind::{self, Kind};
@@ -19,9 +19,13 @@ use tepui_proto::api::{EventView, FrameworkPhase, FrameworkSpec, FrameworkView};
 use tepui_proto::names::check_name;
 use tepui_proto::{Digest, limits};
 
-/// Between two looks at a framework that is waited for: first, and at the most.
-const LOOK_FIRST: Duration = Duration::from_millis(50);
-const LOOK_MOST: Duration = Duration::from_millis(500);
+/// How long one look at a framework waits for its end, so that progress is shown meanwhile.
+const LOOK_MS: &str = "300";
+/// Between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// Before a master that cannot be reached is asked again, and how often: one that is killed is back within a minute.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const UNREACHED_MOST: u32 = 120;
 
 /// `tepui framework …`
 #[derive(Debug, Subcommand)]
@@ -86,14 +90,23 @@ pub(crate) async fn framework(client: &Client, command: FrameworkCommand) -> Res
             out::thing(output, &view)
         }
         FrameworkCommand::Events { name, after, output } => {
-            let after = after.unwrap_or(0).to_string();
-            let path = ["frameworks", checked(&name)?, "events"];
-            let events: Vec<EventView> = client.list(&path, &[("after", after.as_str())]).await?;
+            let after = after.map(|after| after.to_string());
+            let query: Vec<(&str, &str)> =
+                after.iter().map(|after| ("after", after.as_str())).collect();
+            let events: Vec<EventView> =
+                client.list(&["frameworks", checked(&name)?, "events"], &query).await?;
             out::listing(output, &events, &["SEQ", "AT", "KIND", "MESSAGE"], |event| {
-                vec![event.seq.to_string(), event.at.to_string(), event.kind.clone(), event.message.clone()]
+                vec![
+                    event.seq.to_string(),
+                    event.at.to_string(),
+                    event.kind.clone(),
+                    event.message.clone(),
+                ]
             })
         }
-        FrameworkCommand::Stop { name } => client.post(&["frameworks", checked(&name)?, "stop"]).await,
+        FrameworkCommand::Stop { name } => {
+            client.post(&["frameworks", checked(&name)?, "stop"]).await
+        }
     }
 }
 
@@ -119,14 +132,18 @@ async fn list(client: &Client, output: Format) -> Result<(), CliError> {
 /// # Errors
 /// Exit code 2 with what is allowed.
 pub(crate) fn checked(name: &str) -> Result<&str, CliError> {
-    check_name(name).map_err(|error| CliError::usage(format!("`{name}` is not the name of a framework: {error}")))?;
+    check_name(name).map_err(|error| {
+        CliError::usage(format!("`{name}` is not the name of a framework: {error}"))
+    })?;
     Ok(name)
 }
 
 async fn submit(client: &Client, args: SubmitArgs) -> Result<(), CliError> {
     let manifest = Manifest::read(&args.dir)?;
     let name = manifest.name.clone();
-    let view = submit_manifest(client, manifest).await.map_err(|error| error.doing(format_args!("cannot submit `{name}`")))?;
+    let view = submit_manifest(client, manifest)
+        .await
+        .map_err(|error| error.doing(format_args!("cannot submit `{name}`")))?;
     if !args.wait {
         return out::thing(args.output, &view);
     }
@@ -136,7 +153,9 @@ async fn submit(client: &Client, args: SubmitArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let failed = CliError::failed(format!("framework `{name}` did not succeed: {}", ended.message));
-    Err(failed.hint(format!("see what happened: `tepui framework events {name}`, `tepui task ls --framework {name}`")))
+    Err(failed.hint(format!(
+        "see what happened: `tepui framework events {name}`, `tepui task ls --framework {name}`"
+    )))
 }
 
 async fn submit_manifest(client: &Client, manifest: Manifest) -> Result<FrameworkView, CliError> {
@@ -144,17 +163,23 @@ async fn submit_manifest(client: &Client, manifest: Manifest) -> Result<Framewor
     let mut paths = vec![manifest.scheduler.clone()];
     paths.extend(manifest.modules.values().chain(manifest.blobs.values()).cloned());
     let uploads = hash_all(paths).await?;
-    for (upload, path) in uploads.iter().zip([&manifest.scheduler].into_iter().chain(manifest.modules.values())) {
+    for (upload, path) in
+        uploads.iter().zip([&manifest.scheduler].into_iter().chain(manifest.modules.values()))
+    {
         kind::check_size(upload.size_bytes, path)?;
     }
     upload_all(client, &uploads).await?;
 
     let mut digests = uploads.iter().map(|upload| upload.digest);
     let scheduler = digests.next().unwrap_or_default();
-    check_module(client, scheduler, Kind::Scheduler).await.map_err(|error| error.doing("its scheduler"))?;
+    check_module(client, scheduler, Kind::Scheduler)
+        .await
+        .map_err(|error| error.doing("its scheduler"))?;
     let mut modules = BTreeMap::new();
     for (name, digest) in manifest.modules.keys().zip(digests.by_ref()) {
-        check_module(client, digest, Kind::Command).await.map_err(|error| error.doing(format_args!("its module `{name}`")))?;
+        check_module(client, digest, Kind::Command)
+            .await
+            .map_err(|error| error.doing(format_args!("its module `{name}`")))?;
         modules.insert(name.clone(), named(digest));
     }
     let blobs = manifest.blobs.keys().cloned().zip(digests.map(named)).collect();
@@ -180,8 +205,14 @@ pub(crate) fn named(digest: Digest) -> String {
 ///
 /// # Errors
 /// What is wrong with the module; code `module-unknown` when it is not there.
-pub(crate) async fn check_module(client: &Client, digest: Digest, kind: Kind) -> Result<(), CliError> {
-    let request = client.request(Method::POST, &["modules", &digest.to_string(), "check"]).query(&[("kind", kind.as_str())]);
+pub(crate) async fn check_module(
+    client: &Client,
+    digest: Digest,
+    kind: Kind,
+) -> Result<(), CliError> {
+    let request = client
+        .request(Method::POST, &["modules", &digest.to_string(), "check"])
+        .query(&[("kind", kind.as_str())]);
     client.send(request).await.map(drop)
 }
 
@@ -189,14 +220,24 @@ pub(crate) async fn check_module(client: &Client, digest: Digest, kind: Kind) ->
 ///
 /// # Errors
 /// Whatever the cluster refuses.
-pub(crate) async fn submit_embedded(client: &Client, name: &str, scheduler: &'static [u8]) -> Result<FrameworkView, CliError> {
+pub(crate) async fn submit_embedded(
+    client: &Client,
+    name: &str,
+    scheduler: &'static [u8],
+) -> Result<FrameworkView, CliError> {
     let upload = Upload::memory(scheduler);
     let digest = upload.digest;
     upload_all(client, &[upload]).await?;
     check_module(client, digest, Kind::Scheduler).await?;
     let roles = vec![name.to_owned()];
     let memory_bytes = Some(limits::SCHEDULER_MEMORY_BYTES);
-    let spec = FrameworkSpec { name: name.to_owned(), roles, scheduler: named(digest), memory_bytes, ..FrameworkSpec::default() };
+    let spec = FrameworkSpec {
+        name: name.to_owned(),
+        roles,
+        scheduler: named(digest),
+        memory_bytes,
+        ..FrameworkSpec::default()
+    };
     client.put(&["frameworks", name], &spec).await
 }
 
@@ -207,33 +248,50 @@ async fn wait_for_end(client: &Client, name: &str, id: u64) -> Result<FrameworkV
     waited
 }
 
-async fn look_until_end(client: &Client, name: &str, id: u64, bar: &ProgressBar) -> Result<FrameworkView, CliError> {
-    let mut pause = LOOK_FIRST;
+async fn look_until_end(
+    client: &Client,
+    name: &str,
+    id: u64,
+    bar: &ProgressBar,
+) -> Result<FrameworkView, CliError> {
     let mut unreached = 0_u32;
     loop {
-        match client.get::<FrameworkView>(&["frameworks", name]).await {
+        let request = client
+            .request(Method::GET, &["frameworks", name])
+            .query(&[("wait", "ended"), ("timeout_ms", LOOK_MS)]);
+        match client.json::<FrameworkView>(request).await {
             Ok(view) if view.id != id => {
-                return Err(CliError::failed(format!("framework `{name}` was replaced by another of the same name")));
+                return Err(CliError::failed(format!(
+                    "framework `{name}` was replaced by another of the same name"
+                )));
             }
             Ok(view) if view.phase == FrameworkPhase::Ended => return Ok(view),
-            Ok(view) if view.phase == FrameworkPhase::Held => {
-                let held = CliError::failed(format!("framework `{name}` is held: {}", view.message));
-                return Err(held.hint(format!("see why: `tepui framework events {name}`; submit it again with another scheduler, or stop it")));
-            }
+            Ok(view) if view.phase == FrameworkPhase::Held => return Err(held(name, &view)),
             Ok(view) => {
                 unreached = 0;
-                bar.set_message(format!("{name}: {} {}", phase_word(view.phase), counts(&view.tasks)));
+                bar.set_message(format!(
+                    "{name}: {} {}",
+                    phase_word(view.phase),
+                    counts(&view.tasks)
+                ));
             }
-            // A master that is killed comes back with its state: a minute is more than it takes.
-            Err(error) if error.exit == crate::error::Exit::Unreachable && unreached < 120 => {
+            Err(error) if error.exit == Exit::Unreachable && unreached < UNREACHED_MOST => {
                 unreached += 1;
                 bar.set_message(format!("{name}: the cluster cannot be reached, trying again"));
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             Err(error) => return Err(error),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK_MOST);
+        // A master that does not wait is not asked without end.
+        tokio::time::sleep(LOOK_PAUSE).await;
     }
+}
+
+fn held(name: &str, view: &FrameworkView) -> CliError {
+    let hint = format!(
+        "see why: `tepui framework events {name}`; submit it again with another scheduler, or stop it"
+    );
+    CliError::failed(format!("framework `{name}` is held: {}", view.message)).hint(hint)
 }
 
 fn phase_word(phase: FrameworkPhase) -> &'static str {

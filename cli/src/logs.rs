@@ -84,10 +84,14 @@ async fn read_streams(
     let offset = if streams == "stderr" { told.stderr } else { told.stdout }.to_string();
     let follow = wanted.follow.to_string();
     let query = [("streams", streams), ("offset", &offset), ("follow", &follow)];
-    let request = client.request(Method::GET, &["tasks", wanted.framework, wanted.task, "logs"]).query(&query);
+    let request = client
+        .request(Method::GET, &["tasks", wanted.framework, wanted.task, "logs"])
+        .query(&query);
     let response = match client.send(request).await {
         Ok(response) => response,
-        Err(error) if error.has_code("task-unknown") || error.has_code("logs-unavailable") => return Ok(LogEnd::Cut),
+        Err(error) if error.has_code("task-unknown") || error.has_code("logs-unavailable") => {
+            return Ok(LogEnd::Cut);
+        }
         Err(error) => return Err(error),
     };
     let mut body = response.bytes_stream();
@@ -103,7 +107,9 @@ async fn read_streams(
             }
         }
         if waiting.len() > LINE_BYTES {
-            return Err(CliError::failed("the master's answer is not understood: a line of a log is too long"));
+            return Err(CliError::failed(
+                "the master's answer is not understood: a line of a log is too long",
+            ));
         }
     }
     Ok(LogEnd::Cut)
@@ -117,12 +123,16 @@ fn tell(
     if line.is_empty() {
         return Ok(None);
     }
-    let garbled = |error: &dyn std::error::Error| CliError::failed("the master's answer is not understood").because(error);
+    let garbled = |error: &dyn std::error::Error| {
+        CliError::failed("the master's answer is not understood").because(error)
+    };
     let line: LogLine = serde_json::from_slice(line).map_err(|error| garbled(&error))?;
     let (stream, text) = match line {
         LogLine::Stdout(text) => (LogStream::Stdout, text),
         LogLine::Stderr(text) => (LogStream::Stderr, text),
-        LogLine::End { stdout_dropped, stderr_dropped } => return Ok(Some(LogEnd::Complete { stdout_dropped, stderr_dropped })),
+        LogLine::End { stdout_dropped, stderr_dropped } => {
+            return Ok(Some(LogEnd::Complete { stdout_dropped, stderr_dropped }));
+        }
         LogLine::Missing(_) => return Ok(Some(LogEnd::Cut)),
     };
     let bytes = STANDARD.decode(text).map_err(|error| garbled(&error))?;
@@ -201,7 +211,8 @@ mod tests {
             Ok(())
         };
         assert_eq!(tell(br#"{"stdout":"aGk="}"#, &mut told, &mut sink).unwrap(), None);
-        let end = tell(br#"{"end":{"stdout_dropped":1,"stderr_dropped":0}}"#, &mut told, &mut sink).unwrap();
+        let end = tell(br#"{"end":{"stdout_dropped":1,"stderr_dropped":0}}"#, &mut told, &mut sink)
+            .unwrap();
         assert_eq!(end, Some(LogEnd::Complete { stdout_dropped: 1, stderr_dropped: 0 }));
         assert!(tell(b"nonsense", &mut told, &mut sink).is_err());
         assert_eq!((told.stdout, told.stderr), (2, 0));

@@ -164,10 +164,14 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let done = |()| ExitCode::SUCCESS;
     match cli.verb {
         // Before any thread: it bounds its own address space.
-        Verb::Compile(args) => Ok(tepui_cell::compile_main(kind(args.kind), &args.input, &args.output)),
+        Verb::Compile(args) => {
+            Ok(tepui_cell::compile_main(kind(args.kind), &args.input, &args.output))
+        }
         Verb::Cell { socket } => cell(&socket),
         Verb::Master(args) => runtime(Threads::Many)?.block_on(parts::master(*args)).map(done),
-        Verb::Agent(AgentVerb { verb: None, run }) => runtime(Threads::Many)?.block_on(parts::agent(run)).map(done),
+        Verb::Agent(AgentVerb { verb: None, run }) => {
+            runtime(Threads::Many)?.block_on(parts::agent(run)).map(done)
+        }
         Verb::Dev(args) => runtime(Threads::One)?.block_on(dev::dev(args)),
         Verb::Cluster(ClusterCommand::Init { dir }) => cluster::init(&dir).map(done),
         Verb::Cluster(ClusterCommand::Identity { role, name, dir, out, host }) => {
@@ -194,7 +198,9 @@ async fn ask(client: &Client, verb: Verb) -> Result<ExitCode, CliError> {
         }
         Verb::Role(RoleCommand::Ls { output }) => agent_verbs::list_roles(client, output).await,
         Verb::Blob(command) => blob::blob(client, command).await,
-        Verb::Cluster(ClusterCommand::Status { output }) => agent_verbs::show_cluster(client, output).await,
+        Verb::Cluster(ClusterCommand::Status { output }) => {
+            agent_verbs::show_cluster(client, output).await
+        }
         other => Err(CliError::failed(format!("this verb does not speak to a cluster: {other:?}"))),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -202,7 +208,9 @@ async fn ask(client: &Client, verb: Verb) -> Result<ExitCode, CliError> {
 
 fn cell(socket: &std::path::Path) -> Result<ExitCode, CliError> {
     let ended = runtime(Threads::Many)?.block_on(tepui_cell::run_cell(socket));
-    ended.map(|()| ExitCode::SUCCESS).map_err(|error| CliError::failed("the cell ended").because(&error))
+    ended
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|error| CliError::failed("the cell ended").because(&error))
 }
 
 fn kind(kind: CompileKind) -> ModuleKind {
@@ -226,15 +234,25 @@ fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, CliError> {
         Threads::One => tokio::runtime::Builder::new_current_thread(),
         Threads::Many => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder.enable_all().build().map_err(|error| CliError::failed("cannot start the runtime").because(&error))
+    builder
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("cannot start the runtime").because(&error))
 }
 
 /// Words of the parts go to standard error; `TEPUI_LOG` says how many.
 fn start_tracing(verb: &Verb) {
-    let is_part = matches!(verb, Verb::Master(_) | Verb::Cell { .. } | Verb::Agent(AgentVerb { verb: None, .. }));
+    let is_part = matches!(
+        verb,
+        Verb::Master(_) | Verb::Cell { .. } | Verb::Agent(AgentVerb { verb: None, .. })
+    );
     let filter = std::env::var("TEPUI_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(if is_part { "info" } else { "warn" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(out::stderr_is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(out::stderr_is_terminal())
+        .init();
 }
 
 #[cfg(test)]
@@ -250,13 +268,20 @@ mod tests {
     #[test]
     fn agent_means_the_verb_or_the_process() {
         let verb = |words: &[&str]| Cli::try_parse_from(words).map(|cli| cli.verb);
-        assert!(matches!(verb(&["tepui", "agent", "ls"]), Ok(Verb::Agent(AgentVerb { verb: Some(_), .. }))));
-        assert!(matches!(verb(&["tepui", "agent", "--name", "a"]), Ok(Verb::Agent(AgentVerb { verb: None, .. }))));
+        assert!(matches!(
+            verb(&["tepui", "agent", "ls"]),
+            Ok(Verb::Agent(AgentVerb { verb: Some(_), .. }))
+        ));
+        assert!(matches!(
+            verb(&["tepui", "agent", "--name", "a"]),
+            Ok(Verb::Agent(AgentVerb { verb: None, .. }))
+        ));
     }
 
     #[test]
     fn what_stands_after_the_dashes_is_the_programs() {
-        let cli = Cli::try_parse_from(["tepui", "run", "x.wasm", "--cpus", "0.5", "--", "--cpus", "9"]);
+        let cli =
+            Cli::try_parse_from(["tepui", "run", "x.wasm", "--cpus", "0.5", "--", "--cpus", "9"]);
         assert!(matches!(cli.map(|cli| cli.verb), Ok(Verb::Run(_))));
     }
 }

@@ -77,10 +77,18 @@ impl Manifest {
             check(document, "role", role, check_role)?;
         }
         if written.roles.is_empty() {
-            return Err(document.wrong(None, "`roles` is empty; at least one role is needed, such as `roles = [\"*\"]`"));
+            return Err(document.wrong(
+                None,
+                "`roles` is empty; at least one role is needed, such as `roles = [\"*\"]`",
+            ));
         }
         let amount = |value: Option<Spanned<Value>>, read: fn(&str) -> Result<u64, String>| {
-            value.map(|value| read(document.text(&value)).map_err(|wrong| document.wrong(Some(value.span()), &wrong))).transpose()
+            value
+                .map(|value| {
+                    read(document.text(&value))
+                        .map_err(|wrong| document.wrong(Some(value.span()), &wrong))
+                })
+                .transpose()
         };
         Ok(Self {
             scheduler: present(dir, document, "scheduler", written.scheduler)?,
@@ -101,7 +109,12 @@ fn check(
     value: &Spanned<String>,
     allowed: impl Fn(&str) -> Result<(), NameError>,
 ) -> Result<(), CliError> {
-    let refused = |error| document.wrong(Some(value.span()), &format!("the {what} `{}` is not allowed: {error}", value.get_ref()));
+    let refused = |error| {
+        document.wrong(
+            Some(value.span()),
+            &format!("the {what} `{}` is not allowed: {error}", value.get_ref()),
+        )
+    };
     allowed(value.get_ref()).map_err(refused)
 }
 
@@ -115,7 +128,10 @@ fn all_present(
     for (name, path) in written {
         // A name may have parts, as in `in/0001`.
         if let Err(error) = name.split('/').try_for_each(check_name) {
-            return Err(document.wrong(Some(path.span()), &format!("the {what} name `{name}` is not allowed: {error}")));
+            return Err(document.wrong(
+                Some(path.span()),
+                &format!("the {what} name `{name}` is not allowed: {error}"),
+            ));
         }
         let path = present(dir, document, &format!("{what} `{name}`"), path)?;
         found.insert(name, path);
@@ -123,23 +139,39 @@ fn all_present(
     Ok(found)
 }
 
-fn present(dir: &Path, document: &Document, what: &str, path: Spanned<PathBuf>) -> Result<PathBuf, CliError> {
+fn present(
+    dir: &Path,
+    document: &Document,
+    what: &str,
+    path: Spanned<PathBuf>,
+) -> Result<PathBuf, CliError> {
     let span = path.span();
     let full = dir.join(path.into_inner());
     if full.is_file() {
         return Ok(full);
     }
-    let wrong = document.wrong(Some(span), &format!("{what}: there is no file `{}`", full.display()));
+    let wrong =
+        document.wrong(Some(span), &format!("{what}: there is no file `{}`", full.display()));
     Err(wrong.hint("paths are relative to the folder of the manifest; build the modules first"))
 }
 
-fn settings(document: &Document, written: BTreeMap<String, Spanned<Value>>) -> Result<BTreeMap<String, String>, CliError> {
+fn settings(
+    document: &Document,
+    written: BTreeMap<String, Spanned<Value>>,
+) -> Result<BTreeMap<String, String>, CliError> {
     let mut config = BTreeMap::new();
     for (key, value) in written {
         let text = match value.get_ref() {
             Value::String(text) => text.clone(),
-            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => document.text(&value).to_owned(),
-            _ => return Err(document.wrong(Some(value.span()), &format!("`config.{key}` may be a string, a number, `true` or `false`"))),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
+                document.text(&value).to_owned()
+            }
+            _ => {
+                return Err(document.wrong(
+                    Some(value.span()),
+                    &format!("`config.{key}` may be a string, a number, `true` or `false`"),
+                ));
+            }
         };
         config.insert(key, text);
     }

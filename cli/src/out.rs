@@ -59,7 +59,8 @@ pub(crate) fn note(text: impl Display) {
 /// # Errors
 /// As for [`data`].
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::failed("cannot print JSON").because(&error))?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| CliError::failed("cannot print JSON").because(&error))?;
     line(text)
 }
 
@@ -90,7 +91,8 @@ pub(crate) fn thing<T: Serialize>(format: Format, item: &T) -> Result<(), CliErr
     if format == Format::Json {
         return json(item);
     }
-    let value = serde_json::to_value(item).map_err(|error| CliError::failed("cannot print it").because(&error))?;
+    let value = serde_json::to_value(item)
+        .map_err(|error| CliError::failed("cannot print it").because(&error))?;
     let mut rows = Vec::new();
     flatten("", &value, &mut rows);
     data(table(&[], &rows).as_bytes())
@@ -128,7 +130,9 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     }
     let mut text = String::new();
     for row in all {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{}{:pad$}", printable(cell), "", pad = width - cell.chars().count()));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| {
+            format!("{}{:pad$}", printable(cell), "", pad = width - cell.chars().count())
+        });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
@@ -146,7 +150,9 @@ pub(crate) fn byte_bar(bytes: u64, what: &str) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(bytes).with_message(what.to_owned());
-    let style = ProgressStyle::with_template("{msg} {wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} {eta}");
+    let style = ProgressStyle::with_template(
+        "{msg} {wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} {eta}",
+    );
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
@@ -167,7 +173,10 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_end_where_their_text_ends() {
-        let rows = vec![vec!["a".to_owned(), "long cell".to_owned()], vec!["bcd".to_owned(), String::new()]];
+        let rows = vec![
+            vec!["a".to_owned(), "long cell".to_owned()],
+            vec!["bcd".to_owned(), String::new()],
+        ];
         assert_eq!(table(&["ID", "WHAT"], &rows), "ID   WHAT\na    long cell\nbcd\n");
     }
 
@@ -179,7 +188,11 @@ mod tests {
     #[test]
     fn fields_of_fields_are_told_with_their_path() {
         let mut rows = Vec::new();
-        flatten("", &serde_json::json!({"id": "x", "used": {"cpu_milli": 5}, "none": null}), &mut rows);
+        flatten(
+            "",
+            &serde_json::json!({"id": "x", "used": {"cpu_milli": 5}, "none": null}),
+            &mut rows,
+        );
         assert_eq!(rows, [["id", "x"], ["used.cpu_milli", "5"]]);
     }
 }

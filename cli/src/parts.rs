@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 
 /// `tepui master`. A flag goes before the file.
 #[derive(Debug, Default, Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct MasterArgs {
-    /// A TOML file with these settings, named as the flags are: `dir = "…"`, `http = "…"`.
+    /// A TOML file with these settings, `_` for `-`: `dir = "…"`, `token_file = "…"`.
     #[arg(long)]
     #[serde(skip)]
     config: Option<PathBuf>,
@@ -47,9 +47,9 @@ pub(crate) struct MasterArgs {
 
 /// `tepui agent` with no verb. A flag goes before the file.
 #[derive(Debug, Default, Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct AgentArgs {
-    /// A TOML file with these settings, named as the flags are: `name = "…"`, `master = ["…"]`.
+    /// A TOML file with these settings: `name = "…"`, `master = ["HOST:PORT"]`, `cpus = "3.5"`.
     #[arg(long)]
     #[serde(skip)]
     config: Option<PathBuf>,
@@ -113,12 +113,12 @@ pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
         token_file: flags.token_file.or(file.token_file).unwrap_or_else(|| dir.join("token")),
         dir,
     };
-    let stop = stop_signal(with_parent)?;
-    let ended = tepui_master::run(config, stop, |addresses| {
+    let ready = |addresses: tepui_master::Addresses| {
         let ready = Ready { url: format!("https://{}", addresses.http), quic: addresses.quic };
         // Whoever started it waits for this line; if nobody does, nothing is lost.
         let _told = crate::out::line(format_args!("ready {}", ready.to_json()));
-    });
+    };
+    let ended = tepui_master::run(config, ready, stop_signal(with_parent)?);
     ended.await.map_err(|error| CliError::failed("the master ended").because(&error))
 }
 
@@ -158,9 +158,11 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
     };
     let cpu_milli = amount(flags.cpus.or(file.cpus), parse_cpus)?.unwrap_or_else(machine_cpu_milli);
     let memory_bytes = amount(flags.memory.or(file.memory), parse_size)?;
-    let memory_bytes = memory_bytes.unwrap_or_else(|| machine_memory_bytes() / MEMORY_KEPT_PART * (MEMORY_KEPT_PART - 1));
+    let memory_bytes = memory_bytes
+        .unwrap_or_else(|| machine_memory_bytes() / MEMORY_KEPT_PART * (MEMORY_KEPT_PART - 1));
     let disk_bytes = amount(flags.disk.or(file.disk), parse_size)?.unwrap_or(DISK_BYTES);
-    let executable = std::env::current_exe().map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
+    let executable = std::env::current_exe()
+        .map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
     let config = AgentConfig {
         name: needed(flags.name.or(file.name), "name", "agent")?,
         dir,
@@ -181,7 +183,11 @@ fn from_file<T: Default + serde::de::DeserializeOwned>(path: Option<&Path>) -> R
 }
 
 fn needed<T>(value: Option<T>, name: &str, part: &str) -> Result<T, CliError> {
-    let lacks = || CliError::usage(format!("`--{name}` is needed")).hint(format!("give it, or put `{name} = …` into the file of `--config`; see `tepui {part} --help`"));
+    let lacks = || {
+        CliError::usage(format!("`--{name}` is needed")).hint(format!(
+            "give it, or put `{name} = …` into the file of `--config`; see `tepui {part} --help`"
+        ))
+    };
     value.ok_or_else(lacks)
 }
 
@@ -194,7 +200,9 @@ pub(crate) fn machine_cpu_milli() -> u64 {
 pub(crate) fn machine_memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|number| number.trim().parse::<u64>().ok());
+    let kib = total
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok());
     kib.map_or(1 << 30, |kib| kib << 10)
 }
 
@@ -203,9 +211,14 @@ pub(crate) fn machine_memory_bytes() -> u64 {
 ///
 /// # Errors
 /// When signals cannot be listened to.
-pub(crate) fn stop_signal(with_parent: bool) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
-    let listen = |kind| signal(kind).map_err(|error| CliError::failed("cannot listen to signals").because(&error));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+pub(crate) fn stop_signal(
+    with_parent: bool,
+) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| CliError::failed("cannot listen to signals").because(&error))
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let parent_gone = if with_parent { end_of_stdin() } else { Arc::default() };
     Ok(async move {
         let interrupted = async {
@@ -244,7 +257,10 @@ mod tests {
 
     #[test]
     fn a_ready_line_reads_back_and_nothing_else_does() {
-        let ready = Ready { url: "https://127.0.0.1:1".to_owned(), quic: SocketAddr::from(([127, 0, 0, 1], 2)) };
+        let ready = Ready {
+            url: "https://127.0.0.1:1".to_owned(),
+            quic: SocketAddr::from(([127, 0, 0, 1], 2)),
+        };
         assert_eq!(Ready::from_line(&format!("ready {}\n", ready.to_json())), Some(ready));
         assert_eq!(Ready::from_line("hello"), None);
     }
@@ -256,7 +272,8 @@ mod tests {
         std::fs::write(&path, "name = \"a\"\ncolour = 1\n").unwrap();
         let words = from_file::<AgentArgs>(Some(&path)).unwrap_err().render(false);
         assert!(words.contains("line 2") && words.contains("colour"), "{words}");
-        std::fs::write(&path, "name = \"a\"\nmaster = [\"127.0.0.1:1\"]\ncpus = \"0.5\"\n").unwrap();
+        std::fs::write(&path, "name = \"a\"\nmaster = [\"127.0.0.1:1\"]\ncpus = \"0.5\"\n")
+            .unwrap();
         assert_eq!(from_file::<AgentArgs>(Some(&path)).unwrap().master.len(), 1);
     }
 }

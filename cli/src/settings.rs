@@ -24,10 +24,15 @@ impl Document {
     /// # Errors
     /// Exit code 2 when it cannot be read, is too large or is not UTF-8.
     pub(crate) fn read(path: &Path) -> Result<Self, CliError> {
-        let wrong = |error: std::io::Error| CliError::usage(format!("cannot read `{}`", path.display())).because(&error);
+        let wrong = |error: std::io::Error| {
+            CliError::usage(format!("cannot read `{}`", path.display())).because(&error)
+        };
         let size = std::fs::metadata(path).map_err(wrong)?.len();
         if size > FILE_BYTES {
-            return Err(CliError::usage(format!("`{}` has {size} bytes, and at most {FILE_BYTES} are allowed", path.display())));
+            return Err(CliError::usage(format!(
+                "`{}` has {size} bytes, and at most {FILE_BYTES} are allowed",
+                path.display()
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(wrong)?;
         Ok(Self { path: path.to_owned(), text })
@@ -38,7 +43,10 @@ impl Document {
         if let Value::String(text) = value.get_ref() {
             // A string has no exactness to lose, and may have escapes.
             let raw = self.text.get(value.span()).unwrap_or_default();
-            return raw.get(1..raw.len().saturating_sub(1)).filter(|inner| *inner == text.as_str()).unwrap_or(raw);
+            return raw
+                .get(1..raw.len().saturating_sub(1))
+                .filter(|inner| *inner == text.as_str())
+                .unwrap_or(raw);
         }
         self.text.get(value.span()).unwrap_or_default()
     }

@@ -1,14 +1,14 @@
-//! What a cluster needs before its first start: an authority, identities, a token, folders.
+//! Where things are in a cluster's state folder, and the identities that it makes.
 //!
 //! Never overwrites what is there. Its one surprise: identities are made anew for names that have none, so a state
 //! folder can grow agents.
 
-use crate::context::write_private;
 use crate::error::CliError;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use tepui_transport::{Authority, PeerRole};
+use tepui_master::setup::{Cluster, SetupError, init_cluster};
+use tepui_transport::{Authority, IdentityError, PeerRole};
 
 /// Where things are in a cluster's state folder.
 #[derive(Clone, Debug)]
@@ -38,11 +38,6 @@ impl Layout {
         self.authority().join("ca.pem")
     }
 
-    /// The token of the tenant `default`.
-    pub(crate) fn token(&self) -> PathBuf {
-        self.root.join("token")
-    }
-
     /// How the cluster is reached.
     pub(crate) fn context(&self) -> PathBuf {
         self.root.join("context.toml")
@@ -68,29 +63,41 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), CliError> {
     made.map_err(|error| CliError::file("make", path, &error))
 }
 
-/// The authority of a state folder, made if there is none.
+/// Makes what a state folder lacks: the authority, the master's identity, the token.
 ///
 /// # Errors
-/// When it cannot be read or made.
+/// When something cannot be made or read.
+pub(crate) fn init(layout: &Layout) -> Result<Cluster, CliError> {
+    let failed = |error: SetupError| {
+        CliError::failed(format!("cannot set up `{}`", layout.root.display())).because(&error)
+    };
+    init_cluster(&layout.root).map_err(failed)
+}
+
+/// The authority of a state folder.
+///
+/// # Errors
+/// When it cannot be read.
 pub(crate) fn authority(layout: &Layout) -> Result<Authority, CliError> {
     let folder = layout.authority();
-    let failed = |error: tepui_transport::IdentityError| {
-        CliError::failed(format!("cannot set up the authority in `{}`", folder.display())).because(&error)
+    let wrong = |error: IdentityError| {
+        CliError::failed(format!("cannot use the authority in `{}`", folder.display()))
+            .because(&error)
     };
-    if layout.ca().exists() {
-        return Authority::load(&folder).map_err(failed);
-    }
-    let authority = Authority::create().map_err(failed)?;
-    make_dir(&folder)?;
-    authority.save(&folder).map_err(failed)?;
-    Ok(authority)
+    Authority::load(&folder).map_err(wrong)
 }
 
 /// The identity of a process, made if there is none; `hosts` are names and addresses beside loopback.
 ///
 /// # Errors
 /// When it cannot be made.
-pub(crate) fn identity(authority: &Authority, role: PeerRole, name: &str, hosts: &[String], path: &Path) -> Result<(), CliError> {
+pub(crate) fn identity(
+    authority: &Authority,
+    role: PeerRole,
+    name: &str,
+    hosts: &[String],
+    path: &Path,
+) -> Result<(), CliError> {
     if path.exists() {
         return Ok(());
     }
@@ -98,22 +105,9 @@ pub(crate) fn identity(authority: &Authority, role: PeerRole, name: &str, hosts:
         make_dir(folder)?;
     }
     let made = authority.issue(role, name, hosts).and_then(|identity| identity.save(path));
-    made.map_err(|error| CliError::failed(format!("cannot make the identity `{}`", path.display())).because(&error))
-}
-
-/// The token of a state folder, made if there is none: 256 bits of chance.
-///
-/// # Errors
-/// When it cannot be read or made.
-pub(crate) fn token(layout: &Layout) -> Result<String, CliError> {
-    let path = layout.token();
-    if path.exists() {
-        let text = fs::read_to_string(&path).map_err(|error| CliError::file("read", &path, &error))?;
-        return Ok(text.trim().to_owned());
-    }
-    let token = hex::encode(rand::random::<[u8; 32]>());
-    write_private(&path, format!("{token}\n").as_bytes())?;
-    Ok(token)
+    made.map_err(|error| {
+        CliError::failed(format!("cannot make the identity `{}`", path.display())).because(&error)
+    })
 }
 
 #[cfg(test)]
@@ -124,12 +118,12 @@ mod tests {
     fn a_state_folder_keeps_what_it_was_set_up_with() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::open(&dir.path().join("state")).unwrap();
-        let (made, secret) = (authority(&layout).unwrap(), token(&layout).unwrap());
+        let Cluster { authority: made, token: secret, .. } = init(&layout).unwrap();
         identity(&made, PeerRole::Agent, "agent-1", &[], &layout.identity("agent-1")).unwrap();
         let first = fs::read(layout.identity("agent-1")).unwrap();
         identity(&made, PeerRole::Agent, "agent-1", &[], &layout.identity("agent-1")).unwrap();
         assert_eq!(fs::read(layout.identity("agent-1")).unwrap(), first);
         assert_eq!(authority(&layout).unwrap().ca_pem(), made.ca_pem());
-        assert_eq!((token(&layout).unwrap(), secret.len()), (secret, 64));
+        assert_eq!(init(&layout).unwrap().token, secret);
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::client::Client;
 use crate::error::CliError;
+use crate::framework::checked;
 use crate::logs::{self, LogEnd, Told, Wanted};
 use crate::out::{self, Format};
-use crate::framework::checked;
 use clap::Subcommand;
 use std::io::Write as _;
 use std::time::Duration;
@@ -70,7 +70,8 @@ pub(crate) async fn task(client: &Client, command: TaskCommand) -> Result<(), Cl
 }
 
 async fn list(client: &Client, framework: Option<&str>, output: Format) -> Result<(), CliError> {
-    let query: Vec<(&str, &str)> = framework.map(checked).transpose()?.into_iter().map(|name| ("framework", name)).collect();
+    let query: Vec<(&str, &str)> =
+        framework.map(checked).transpose()?.into_iter().map(|name| ("framework", name)).collect();
     let items: Vec<TaskView> = client.list(&["tasks"], &query).await?;
     let head = ["ID", "STATE", "REASON", "AGENT", "ROLE", "RESOURCES", "EXIT", "MESSAGE"];
     out::listing(output, &items, &head, |item| {
@@ -88,8 +89,12 @@ async fn list(client: &Client, framework: Option<&str>, output: Format) -> Resul
 }
 
 fn parts(id: &str) -> Result<(&str, &str), CliError> {
-    let wrong = || CliError::usage(format!("`{id}` is not a task: it has the form FRAMEWORK/ID")).hint("see `tepui task ls`");
-    let (framework, task) = id.split_once('/').filter(|(_, task)| !task.is_empty()).ok_or_else(wrong)?;
+    let wrong = || {
+        CliError::usage(format!("`{id}` is not a task: it has the form FRAMEWORK/ID"))
+            .hint("see `tepui task ls`")
+    };
+    let (framework, task) =
+        id.split_once('/').filter(|(_, task)| !task.is_empty()).ok_or_else(wrong)?;
     Ok((checked(framework)?, task))
 }
 
@@ -99,15 +104,22 @@ async fn print_logs(client: &Client, id: &str, follow: bool) -> Result<(), CliEr
     let mut view: TaskView = client.get(&["tasks", framework, task]).await?;
     let mut told = Told::default();
     loop {
-        match logs::read(client, Wanted { framework, task, follow }, &mut told, &mut to_streams).await? {
+        match logs::read(client, Wanted { framework, task, follow }, &mut told, &mut to_streams)
+            .await?
+        {
             LogEnd::Complete { stdout_dropped, stderr_dropped } => {
                 tell_dropped(id, stdout_dropped + stderr_dropped);
                 return Ok(());
             }
-            LogEnd::Cut if follow && !view.state.is_final() => tokio::time::sleep(RETRY_PAUSE).await,
+            LogEnd::Cut if follow && !view.state.is_final() => {
+                tokio::time::sleep(RETRY_PAUSE).await
+            }
             LogEnd::Cut => {
-                let lost = CliError::failed(format!("the logs of `{id}` cannot be read to their end"));
-                return Err(lost.hint(format!("they stay with the agent that ran it: `tepui task show {id}`")));
+                let lost =
+                    CliError::failed(format!("the logs of `{id}` cannot be read to their end"));
+                return Err(lost.hint(format!(
+                    "they stay with the agent that ran it: `tepui task show {id}`"
+                )));
             }
         }
         view = client.get(&["tasks", framework, task]).await?;
@@ -117,7 +129,10 @@ async fn print_logs(client: &Client, id: &str, follow: bool) -> Result<(), CliEr
 /// Says that a task wrote more than was kept.
 pub(crate) fn tell_dropped(id: &str, bytes: u64) {
     if bytes > 0 {
-        out::note(format_args!("note: {} that `{id}` wrote were over its log limit and not kept", tepui_proto::resources::Bytes(bytes)));
+        out::note(format_args!(
+            "note: {} that `{id}` wrote were over its log limit and not kept",
+            tepui_proto::resources::Bytes(bytes)
+        ));
     }
 }
 

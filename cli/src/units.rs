@@ -30,7 +30,8 @@ pub(crate) fn parse_cpus(text: &str) -> Result<u64, String> {
 /// # Errors
 /// Says what is allowed.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1), ("", 1)];
+    let units =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1), ("", 1)];
     with_unit(text, &units).ok_or_else(|| format!("`{text}` is not a size; allowed are {SIZES}"))
 }
 
@@ -40,7 +41,8 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
 /// Says what is allowed.
 pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    with_unit(text, &units).ok_or_else(|| format!("`{text}` is not a span of time; allowed is {SPANS}"))
+    with_unit(text, &units)
+        .ok_or_else(|| format!("`{text}` is not a span of time; allowed is {SPANS}"))
 }
 
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -60,7 +62,14 @@ mod tests {
 
     #[test]
     fn cores_are_exact_in_thousandths() {
-        for (text, milli) in [("0.5", 500), ("2", 2_000), ("0.125", 125), ("1.50", 1_500), ("0.010000", 10), ("0", 0)] {
+        for (text, milli) in [
+            ("0.5", 500),
+            ("2", 2_000),
+            ("0.125", 125),
+            ("1.50", 1_500),
+            ("0.010000", 10),
+            ("0", 0),
+        ] {
             assert_eq!(parse_cpus(text), Ok(milli), "{text}");
         }
         for text in ["", "-1", "0.0001", "1e3", ".5", "1.", "one", "99999999999999999999"] {
@@ -70,7 +79,13 @@ mod tests {
 
     #[test]
     fn sizes_are_binary_and_bounded() {
-        for (text, bytes) in [("65536", 65_536), ("64MiB", 64 << 20), ("1GiB", 1 << 30), ("512KiB", 512 << 10), ("1 MiB", 1 << 20)] {
+        for (text, bytes) in [
+            ("65536", 65_536),
+            ("64MiB", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("512KiB", 512 << 10),
+            ("1 MiB", 1 << 20),
+        ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for text in ["", "-1", "64MB", "1.5GiB", "MiB", "99999999999TiB"] {

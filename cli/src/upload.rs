@@ -58,7 +58,10 @@ impl Upload {
         let failed = |error: std::io::Error| CliError::file("read", path, &error);
         let mut file = std::fs::File::open(path).map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
-            return Err(CliError::usage(format!("cannot read `{}`: it is not a regular file", path.display())));
+            return Err(CliError::usage(format!(
+                "cannot read `{}`: it is not a regular file",
+                path.display()
+            )));
         }
         let mut hash = Sha256::new();
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -70,10 +73,20 @@ impl Upload {
             size_bytes += read.len() as u64;
         }
         if size_bytes > limits::BLOB_BYTES {
-            let (has, most) = (tepui_proto::resources::Bytes(size_bytes), tepui_proto::resources::Bytes(limits::BLOB_BYTES));
-            return Err(CliError::failed(format!("cannot upload `{}`: it has {has}, and a blob may have {most}", path.display())));
+            let (has, most) = (
+                tepui_proto::resources::Bytes(size_bytes),
+                tepui_proto::resources::Bytes(limits::BLOB_BYTES),
+            );
+            return Err(CliError::failed(format!(
+                "cannot upload `{}`: it has {has}, and a blob may have {most}",
+                path.display()
+            )));
         }
-        Ok(Self { digest: Digest(hash.finalize().into()), size_bytes, source: Source::File(path.to_owned()) })
+        Ok(Self {
+            digest: Digest(hash.finalize().into()),
+            size_bytes,
+            source: Source::File(path.to_owned()),
+        })
     }
 
     fn body(&self, bar: &ProgressBar) -> Result<Body, CliError> {
@@ -84,7 +97,8 @@ impl Upload {
             }
             Source::File(path) => path,
         };
-        let file = std::fs::File::open(path).map_err(|error| CliError::file("read", path, &error))?;
+        let file =
+            std::fs::File::open(path).map_err(|error| CliError::file("read", path, &error))?;
         let bar = bar.clone();
         let reader = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES);
         Ok(Body::wrap_stream(reader.inspect_ok(move |chunk| bar.inc(chunk.len() as u64))))
@@ -96,8 +110,11 @@ impl Upload {
 /// # Errors
 /// As for [`Upload::file`], of the first file that fails.
 pub(crate) async fn hash_all(paths: Vec<PathBuf>) -> Result<Vec<Upload>, CliError> {
-    let hashed = tokio::task::spawn_blocking(move || paths.iter().map(|path| Upload::file(path)).collect());
-    hashed.await.unwrap_or_else(|error| Err(CliError::failed("cannot read the files").because(&error)))
+    let hashed =
+        tokio::task::spawn_blocking(move || paths.iter().map(|path| Upload::file(path)).collect());
+    hashed
+        .await
+        .unwrap_or_else(|error| Err(CliError::failed("cannot read the files").because(&error)))
 }
 
 /// Uploads what the cluster lacks.
@@ -106,9 +123,12 @@ pub(crate) async fn hash_all(paths: Vec<PathBuf>) -> Result<Vec<Upload>, CliErro
 /// The first refusal.
 pub(crate) async fn upload_all(client: &Client, uploads: &[Upload]) -> Result<(), CliError> {
     // The same bytes under two names are sent once.
-    let distinct: BTreeMap<Digest, &Upload> = uploads.iter().map(|upload| (upload.digest, upload)).collect();
+    let distinct: BTreeMap<Digest, &Upload> =
+        uploads.iter().map(|upload| (upload.digest, upload)).collect();
     let lacking: Vec<Option<&Upload>> = stream::iter(distinct.into_values())
-        .map(|upload| async move { has(client, upload.digest).await.map(|has| (!has).then_some(upload)) })
+        .map(|upload| async move {
+            has(client, upload.digest).await.map(|has| (!has).then_some(upload))
+        })
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await?;
@@ -144,7 +164,11 @@ async fn send(client: &Client, upload: &Upload, bar: &ProgressBar) -> Result<(),
         .request(Method::PUT, &["blobs", &upload.digest.to_string()])
         .header(reqwest::header::CONTENT_LENGTH, upload.size_bytes)
         .body(upload.body(bar)?);
-    client.send(request).await.map(drop).map_err(|error| error.doing(format_args!("cannot upload `{what}`")))
+    client
+        .send(request)
+        .await
+        .map(drop)
+        .map_err(|error| error.doing(format_args!("cannot upload `{what}`")))
 }
 
 #[cfg(test)]
@@ -157,7 +181,10 @@ mod tests {
         std::fs::write(file.path(), b"abc").unwrap();
         let upload = Upload::file(file.path()).unwrap();
         assert_eq!(upload.digest, Upload::memory(&b"abc"[..]).digest);
-        assert_eq!(upload.digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            upload.digest.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(upload.size_bytes, 3);
     }
 

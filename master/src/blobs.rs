@@ -125,14 +125,23 @@ impl Blobs {
             .map_err(|source| OpenBlobsError::Store { path: folder.to_owned(), source })?;
         // Without this a blob is acknowledged that a power cut takes back.
         let store = Arc::new(store.with_fsync(true));
-        Ok(Self { store, removal: Arc::new(RwLock::new(())), uploads: Arc::new(Semaphore::new(UPLOADS)) })
+        Ok(Self {
+            store,
+            removal: Arc::new(RwLock::new(())),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+        })
     }
 
     /// Stores what comes, if it hashes to `digest` and has at most `max` bytes. On disk when it returns.
     ///
     /// # Errors
     /// Other bytes, too many, a source or a store that fails. Nothing is then left behind.
-    pub async fn put<S, E>(&self, digest: &Digest, max: u64, mut source: S) -> Result<Stored, BlobError>
+    pub async fn put<S, E>(
+        &self,
+        digest: &Digest,
+        max: u64,
+        mut source: S,
+    ) -> Result<Stored, BlobError>
     where
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
         E: Display,
@@ -167,7 +176,9 @@ impl Blobs {
             // The store's own stream reads 8 KiB at a time.
             GetResultPayload::File(file, _) => {
                 let file = tokio::fs::File::from_std(file);
-                ReaderStream::with_capacity(file, limits::BLOB_CHUNK_BYTES).map_err(BlobError::Read).boxed()
+                ReaderStream::with_capacity(file, limits::BLOB_CHUNK_BYTES)
+                    .map_err(BlobError::Read)
+                    .boxed()
             }
             GetResultPayload::Stream(stream) => stream.map_err(BlobError::Store).boxed(),
         };
@@ -196,7 +207,11 @@ impl Blobs {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn remove(&self, digest: &Digest, _held: &OwnedRwLockWriteGuard<()>) -> Result<(), BlobError> {
+    pub async fn remove(
+        &self,
+        digest: &Digest,
+        _held: &OwnedRwLockWriteGuard<()>,
+    ) -> Result<(), BlobError> {
         match self.store.delete(&key(digest)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(BlobError::Store(error)),
@@ -275,8 +290,11 @@ mod tests {
     use futures_util::stream;
     use std::convert::Infallible;
 
-    fn pieces(bytes: &[u8]) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Unpin + use<> {
-        let pieces: Vec<_> = bytes.chunks(70_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    fn pieces(
+        bytes: &[u8],
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Unpin + use<> {
+        let pieces: Vec<_> =
+            bytes.chunks(70_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         stream::iter(pieces)
     }
 
@@ -320,7 +338,10 @@ mod tests {
         let refused = blobs.put(&other, 100, pieces(b"bytes")).await.unwrap_err();
         assert_eq!(refused.code(), "digest-mismatch");
         let large = vec![1; 2 * PART_BYTES];
-        let refused = blobs.put(&digest(&large), 2 * PART_BYTES as u64 - 1, pieces(&large)).await.unwrap_err();
+        let refused = blobs
+            .put(&digest(&large), 2 * PART_BYTES as u64 - 1, pieces(&large))
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), "blob-too-large");
         let cut = stream::iter([Ok(Bytes::from_static(b"by")), Err("gone")]);
         assert_eq!(blobs.put(&other, 100, cut).await.unwrap_err().code(), "upload-cut");

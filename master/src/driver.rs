@@ -75,17 +75,9 @@ pub(crate) enum Command {
     /// A fact.
     Input(Input),
     /// A fact whose ticket somebody waits for.
-    Ask {
-        ticket: Ticket,
-        input: Input,
-        reply: oneshot::Sender<Answer>,
-    },
+    Ask { ticket: Ticket, input: Input, reply: oneshot::Sender<Answer> },
     /// An agent's first word, and the way to it.
-    Connected {
-        connection: ConnectionId,
-        link: Link,
-        input: Input,
-    },
+    Connected { connection: ConnectionId, link: Link, input: Input },
     /// A look at the state.
     Query(Query),
     /// No more; the last batch is committed and a snapshot is taken.
@@ -137,7 +129,12 @@ pub(crate) fn start(folder: &Path, blobs: Blobs) -> Result<(Driver, Ended), Driv
     let (sender, commands) = mpsc::channel(WAITING);
     let (changed, changes) = watch::channel(0);
     let driver = Driver { commands: sender, tickets: Arc::new(AtomicU64::new(1)), changes };
-    let turn = turn::Loop::new(recovered, commands, changed, orders::Orders::new(driver.clone(), blobs, Handle::current()));
+    let turn = turn::Loop::new(
+        recovered,
+        commands,
+        changed,
+        orders::Orders::new(driver.clone(), blobs, Handle::current()),
+    );
     let (told, ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("tepui-driver".to_owned())
@@ -171,7 +168,8 @@ impl Driver {
     {
         let (sender, seen) = oneshot::channel();
         // Whoever asked may have gone.
-        self.send(Command::Query(Box::new(move |view| drop(sender.send(look(view)))))).await?;
+        self.send(Command::Query(Box::new(move |view: &View<'_>| drop(sender.send(look(view))))))
+            .await?;
         seen.await.map_err(|_gone| Stopped)
     }
 

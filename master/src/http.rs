@@ -30,6 +30,7 @@ use error::Failure;
 use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::future::{Ready, ready};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -89,7 +90,14 @@ impl Services {
     pub(crate) fn new(driver: Driver, blobs: Blobs, token: Token) -> Self {
         let inspector = Inspector::new(driver.clone(), blobs.clone());
         let requests = Semaphore::new(REQUESTS);
-        Self { driver, blobs, inspector, token, requests, log_readers: Arc::new(Semaphore::new(LOG_READERS)) }
+        Self {
+            driver,
+            blobs,
+            inspector,
+            token,
+            requests,
+            log_readers: Arc::new(Semaphore::new(LOG_READERS)),
+        }
     }
 }
 
@@ -178,12 +186,16 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
     next.run(request).await
 }
 
-async fn unknown() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "route-unknown", "there is no such address here")
-        .hint("see /v1/openapi.json for those that are")
+fn unknown() -> Ready<Failure> {
+    let failure =
+        Failure::new(StatusCode::NOT_FOUND, "route-unknown", "there is no such address here")
+            .hint("see /v1/openapi.json for those that are");
+    ready(failure)
 }
 
-async fn wrong_method() -> Failure {
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this address does not take this method")
-        .hint("see /v1/openapi.json for those that it takes")
+fn wrong_method() -> Ready<Failure> {
+    let what = "this address does not take this method";
+    let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", what)
+        .hint("see /v1/openapi.json for those that it takes");
+    ready(failure)
 }

@@ -10,7 +10,9 @@ mod tests;
 use imports::Version;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::limits;
-use wasmparser::{BinaryReaderError, Encoding, ExternalKind, FunctionBody, Parser, Payload, TypeRef, Validator};
+use wasmparser::{
+    BinaryReaderError, Encoding, ExternalKind, FunctionBody, Parser, Payload, TypeRef, Validator,
+};
 
 /// The interface that a scheduler exports.
 const SCHEDULER: &str = "tepui:framework/scheduler";
@@ -96,12 +98,20 @@ impl InspectError {
     /// What could be done.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::TooLarge(_) => "strip debug information (`wasm-tools strip`), or move data into a blob",
-            Self::NotWasm(_) => "build for `wasm32-wasip1` or `wasm32-wasip2`; text (`.wat`) is not taken",
+            Self::TooLarge(_) => {
+                "strip debug information (`wasm-tools strip`), or move data into a blob"
+            }
+            Self::NotWasm(_) => {
+                "build for `wasm32-wasip1` or `wasm32-wasip2`; text (`.wat`) is not taken"
+            }
             Self::NoStart => "build a binary, not a library",
-            Self::NoEntry => "export `wasi:cli/run` for a task or `tepui:framework/scheduler` for a scheduler",
+            Self::NoEntry => {
+                "export `wasi:cli/run` for a task or `tepui:framework/scheduler` for a scheduler"
+            }
             Self::Version { .. } => "build it with an SDK of this version",
-            Self::Import(_) => "tasks get WASI preview 1, or WASI 0.2 without HTTP; see docs/GUESTS.md for the list",
+            Self::Import(_) => {
+                "tasks get WASI preview 1, or WASI 0.2 without HTTP; see docs/GUESTS.md for the list"
+            }
             Self::Count { .. } => "split the program, or build it with less inlining",
             Self::Kind { .. } => "`scheduler` wants a scheduler component; `modules` want commands",
         }
@@ -127,8 +137,12 @@ impl ModuleUse {
         match (self, kind) {
             (Self::Scheduler, ModuleKind::Scheduler)
             | (Self::Command, ModuleKind::CommandP1 | ModuleKind::CommandP2) => Ok(kind),
-            (Self::Scheduler, _) => Err(InspectError::Kind { is: "a command", wanted: "a scheduler" }),
-            (Self::Command, _) => Err(InspectError::Kind { is: "a scheduler", wanted: "a command" }),
+            (Self::Scheduler, _) => {
+                Err(InspectError::Kind { is: "a command", wanted: "a scheduler" })
+            }
+            (Self::Command, _) => {
+                Err(InspectError::Kind { is: "a scheduler", wanted: "a command" })
+            }
         }
     }
 }
@@ -198,7 +212,10 @@ impl Look {
                 }
                 self.depth += 1;
                 if self.depth > DEPTH {
-                    return Err(InspectError::Count { what: "levels of components", max: DEPTH as u64 });
+                    return Err(InspectError::Count {
+                        what: "levels of components",
+                        max: DEPTH as u64,
+                    });
                 }
                 Ok(())
             }
@@ -209,15 +226,27 @@ impl Look {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 count(&mut counts.nested, 1, NESTED, "modules and components within it")
             }
-            Payload::TypeSection(section) => count(&mut counts.types, section.count(), TYPES, "types"),
-            Payload::CoreTypeSection(section) => count(&mut counts.types, section.count(), TYPES, "types"),
-            Payload::ComponentTypeSection(section) => count(&mut counts.types, section.count(), TYPES, "types"),
+            Payload::TypeSection(section) => {
+                count(&mut counts.types, section.count(), TYPES, "types")
+            }
+            Payload::CoreTypeSection(section) => {
+                count(&mut counts.types, section.count(), TYPES, "types")
+            }
+            Payload::ComponentTypeSection(section) => {
+                count(&mut counts.types, section.count(), TYPES, "types")
+            }
             Payload::FunctionSection(section) => {
                 count(&mut counts.functions, section.count(), FUNCTIONS, "functions")
             }
-            Payload::GlobalSection(section) => count(&mut counts.globals, section.count(), SEGMENTS, "globals"),
-            Payload::ElementSection(section) => count(&mut counts.segments, section.count(), SEGMENTS, "segments"),
-            Payload::DataSection(section) => count(&mut counts.segments, section.count(), SEGMENTS, "segments"),
+            Payload::GlobalSection(section) => {
+                count(&mut counts.globals, section.count(), SEGMENTS, "globals")
+            }
+            Payload::ElementSection(section) => {
+                count(&mut counts.segments, section.count(), SEGMENTS, "segments")
+            }
+            Payload::DataSection(section) => {
+                count(&mut counts.segments, section.count(), SEGMENTS, "segments")
+            }
             Payload::TableSection(section) => stores(&mut counts.stores, section.count()),
             Payload::MemorySection(section) => stores(&mut counts.stores, section.count()),
             Payload::CodeSectionEntry(body) => check_function(body),
@@ -236,7 +265,10 @@ impl Look {
                     let import = import.map_err(not_wasm)?;
                     let is_function = matches!(import.ty, TypeRef::Func(_));
                     if !is_function || !imports::is_core_allowed(import.module) {
-                        return Err(InspectError::Import(shown(&format!("{}::{}", import.module, import.name))));
+                        return Err(InspectError::Import(shown(&format!(
+                            "{}::{}",
+                            import.module, import.name
+                        ))));
                     }
                 }
             }
@@ -266,7 +298,11 @@ impl Look {
 
     fn verdict(self) -> Result<ModuleKind, InspectError> {
         if !self.is_component {
-            return if self.has_start { Ok(ModuleKind::CommandP1) } else { Err(InspectError::NoStart) };
+            return if self.has_start {
+                Ok(ModuleKind::CommandP1)
+            } else {
+                Err(InspectError::NoStart)
+            };
         }
         let kind = if let Some(export) = self.export(SCHEDULER) {
             imports::check_version(export, Version::TEPUI)?;
@@ -295,7 +331,10 @@ fn stores(total: &mut u64, more: u32) -> Result<(), InspectError> {
 
 fn check_function(body: &FunctionBody<'_>) -> Result<(), InspectError> {
     if body.range().len() > FUNCTION_BYTES {
-        return Err(InspectError::Count { what: "bytes in one function", max: FUNCTION_BYTES as u64 });
+        return Err(InspectError::Count {
+            what: "bytes in one function",
+            max: FUNCTION_BYTES as u64,
+        });
     }
     let mut locals = 0;
     for run in body.get_locals_reader().map_err(not_wasm)? {

@@ -55,7 +55,11 @@ impl Inspector {
     }
 
     /// What an uploaded module is, if it may be used as this.
-    pub(crate) async fn check(&self, digest: Digest, wanted: ModuleUse) -> Result<ModuleKind, ModuleError> {
+    pub(crate) async fn check(
+        &self,
+        digest: Digest,
+        wanted: ModuleUse,
+    ) -> Result<ModuleKind, ModuleError> {
         let size = self.driver.query(move |view| view.leader.has_blob(&digest)).await?;
         let size = size.ok_or(ModuleError::Unknown(digest))?;
         let verdict = match self.known(&digest) {
@@ -63,7 +67,9 @@ impl Inspector {
             None if size > limits::MODULE_BYTES => Err(InspectError::TooLarge(size)),
             None => self.look(digest).await?,
         };
-        verdict.and_then(|kind| wanted.check(kind)).map_err(|source| ModuleError::Unfit { digest, source })
+        verdict
+            .and_then(|kind| wanted.check(kind))
+            .map_err(|source| ModuleError::Unfit { digest, source })
     }
 
     async fn look(&self, digest: Digest) -> Result<Result<ModuleKind, InspectError>, ModuleError> {

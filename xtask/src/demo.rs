@@ -29,9 +29,14 @@ pub(crate) fn run(paths: &[&str]) -> Result<(), Failure> {
     setup::guests()?;
     let tepui = setup::tepui(false)?;
     say(&format!("counting the words of {} files on a master and {AGENTS} agents", files.len()));
-    let own = std::env::current_exe().map_err(|error| Failure(format!("cannot find xtask itself: {error}")))?;
+    let own = std::env::current_exe()
+        .map_err(|error| Failure(format!("cannot find xtask itself: {error}")))?;
     let mut dev = bare(&tepui);
-    dev.args(["dev", "--agents", AGENTS, "--"]).arg(own).arg(INSIDE).args(paths).env("TEPUI_BIN", &tepui);
+    dev.args(["dev", "--agents", AGENTS, "--"])
+        .arg(own)
+        .arg(INSIDE)
+        .args(paths)
+        .env("TEPUI_BIN", &tepui);
     // Comes back only if it fails. Without a terminal as its input, `tepui dev` ends its command's whole group.
     let error = dev.stdin(Stdio::null()).exec();
     Err(Failure::file("start", &tepui, &error))
@@ -53,19 +58,28 @@ pub(crate) fn inside(paths: &[&str]) -> Result<(), Failure> {
 fn work(paths: &[&str], dir: &Path, begun: Instant) -> Result<(), Failure> {
     let tepui = PathBuf::from(std::env::var_os("TEPUI_BIN").unwrap_or_else(|| "tepui".into()));
     stage_framework(paths, dir)?;
-    let ended = ask(&tepui, &["framework", "submit", &dir.display().to_string(), "--wait", "--output", "json"])?;
+    let ended = ask(
+        &tepui,
+        &["framework", "submit", &dir.display().to_string(), "--wait", "--output", "json"],
+    )?;
     let agents = ask(&tepui, &["agent", "ls", "--output", "json"])?.as_array().map_or(0, Vec::len);
-    let tasks: u64 = ended.get("tasks").and_then(Value::as_object).map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum());
+    let tasks: u64 = ended
+        .get("tasks")
+        .and_then(Value::as_object)
+        .map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum());
     let name = ended.pointer("/results/0/name").and_then(Value::as_str);
     let name = name.ok_or_else(|| Failure(format!("wordcount ended without a result: {ended}")))?;
     let file = dir.join("result");
     call(&tepui, &["blob", "get", &format!("wordcount/{name}"), &file.display().to_string()])?;
     let text = fs::read_to_string(&file).map_err(|error| Failure::file("read", &file, &error))?;
-    let result = Counted::parse(&text).ok_or_else(|| Failure("the result is not what wordcount writes".to_owned()))?;
+    let result = Counted::parse(&text)
+        .ok_or_else(|| Failure("the result is not what wordcount writes".to_owned()))?;
     print(result.top.trim_end());
     let seconds = begun.elapsed().as_secs_f64();
     let (words, distinct) = (result.words, result.distinct);
-    print(&format!("demo: ok: {words} words, {distinct} distinct, {tasks} tasks on {agents} agents in {seconds:.1} s"));
+    print(&format!(
+        "demo: ok: {words} words, {distinct} distinct, {tasks} tasks on {agents} agents in {seconds:.1} s"
+    ));
     Ok(())
 }
 
@@ -77,7 +91,7 @@ fn stage_framework(paths: &[&str], dir: &Path) -> Result<(), Failure> {
         fs::copy(&from, &to).map_err(|error| Failure::file("copy", &from, &error))?;
     }
     let mut manifest = String::from(
-        "name = \"wordcount\"\nroles = [\"*\"]\nscheduler = \"wordcount.wasm\"\n\n[modules]\nwordcount-task = \"wordcount-task.wasm\"\n\n[blobs]\n",
+        "name = \"wordcount\"\nroles = [\"*\"]\nscheduler = \"wordcount.wasm\"\n\n[modules]\ntask = \"wordcount-task.wasm\"\n\n[blobs]\n",
     );
     for blob in blobs {
         // Writing into a string does not fail.
@@ -111,7 +125,8 @@ impl Counted {
 
 fn ask(tepui: &Path, words: &[&str]) -> Result<Value, Failure> {
     let text = call(tepui, words)?;
-    serde_json::from_str(&text).map_err(|error| Failure(format!("`tepui {}`: {error}", words.join(" "))))
+    serde_json::from_str(&text)
+        .map_err(|error| Failure(format!("`tepui {}`: {error}", words.join(" "))))
 }
 
 fn call(tepui: &Path, words: &[&str]) -> Result<String, Failure> {
@@ -119,7 +134,11 @@ fn call(tepui: &Path, words: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new(tepui);
     command.args(words).current_dir(root()).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into_owned()) } else { Err(failed(output.status.to_string())) }
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(failed(output.status.to_string()))
+    }
 }
 
 #[cfg(test)]

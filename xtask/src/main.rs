@@ -12,7 +12,8 @@ mod tests;
 use shell::{Failure, say};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask demo [PATH…]         run wordcount over files on a cluster of this machine
+const USAGE: &str =
+    "usage: cargo xtask demo [PATH…]         run wordcount over files on a cluster of this machine
        cargo xtask test [--quick]       run every test
        cargo xtask ci                   format, lints, every test
        cargo xtask bench NAME [--json]  measure
@@ -57,7 +58,8 @@ fn bench(words: &[&str]) -> Result<(), Failure> {
     setup::targets()?;
     setup::guests()?;
     let tepui = setup::tepui(true)?;
-    let mut bench = shell::cargo(&["run", "--quiet", "--release", "--package", "tepui-bench", "--"]);
+    let mut bench =
+        shell::cargo(&["run", "--quiet", "--release", "--package", "tepui-bench", "--"]);
     bench.args(words).env("TEPUI_BIN", &tepui).env("TEPUI_GUESTS", &setup::guests_dir()?);
     bench.run()
 }

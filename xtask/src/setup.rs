@@ -33,14 +33,22 @@ const GUESTS: &[(&str, &str, &str)] = &[
 /// When they cannot be added.
 pub(crate) fn targets() -> Result<(), Failure> {
     let sysroot = said(Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()))?;
-    let installed = |target: &&&str| Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir();
-    let missing: Vec<&str> = [P1, P2, BARE].iter().filter(|target| !installed(target)).copied().collect();
+    let installed = |target: &&&str| {
+        Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir()
+    };
+    let missing: Vec<&str> =
+        [P1, P2, BARE].iter().filter(|target| !installed(target)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
     say(&format!("$ rustup target add {}", missing.join(" ")));
-    let hint = format!("the Rust here lacks {}\nhint: with rustup: `rustup target add {}`; else install them with Rust", missing.join(", "), missing.join(" "));
-    match Command::new("rustup").args(["target", "add"]).args(&missing).current_dir(root()).status() {
+    let hint = format!(
+        "the Rust here lacks {}\nhint: with rustup: `rustup target add {}`; else install them with Rust",
+        missing.join(", "),
+        missing.join(" ")
+    );
+    match Command::new("rustup").args(["target", "add"]).args(&missing).current_dir(root()).status()
+    {
         Ok(status) if status.success() => Ok(()),
         _ => Err(Failure(hint)),
     }
@@ -53,7 +61,14 @@ pub(crate) fn targets() -> Result<(), Failure> {
 pub(crate) fn guests() -> Result<(), Failure> {
     let (built, gathered) = (target_dir()?.join("guests"), guests_dir()?);
     for target in [P2, P1] {
-        let mut build = cargo(&["build", "--release", "--manifest-path", "guests/Cargo.toml", "--target", target]);
+        let mut build = cargo(&[
+            "build",
+            "--release",
+            "--manifest-path",
+            "guests/Cargo.toml",
+            "--target",
+            target,
+        ]);
         build.args(&["--target-dir", &built.display().to_string()]);
         for (package, _, _) in GUESTS.iter().filter(|guest| guest.1 == target) {
             build.args(&["--package", package]);
@@ -72,8 +87,11 @@ pub(crate) fn guests() -> Result<(), Failure> {
 /// Programs keep the dashes of their package's name, libraries do not.
 fn artifact(dir: &Path, package: &str) -> Result<PathBuf, Failure> {
     let names = [package.to_owned(), package.replace('-', "_")];
-    let found = names.iter().map(|name| dir.join(format!("{name}.wasm"))).find(|path| path.is_file());
-    found.ok_or_else(|| Failure(format!("the guest `{package}` left no module in `{}`", dir.display())))
+    let found =
+        names.iter().map(|name| dir.join(format!("{name}.wasm"))).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Failure(format!("the guest `{package}` left no module in `{}`", dir.display()))
+    })
 }
 
 /// Where the built guests are: `NAME.wasm`, those of preview 2 that have both `NAME-p2.wasm`.
@@ -104,17 +122,27 @@ pub(crate) fn tepui(release: bool) -> Result<PathBuf, Failure> {
 pub(crate) fn target_dir() -> Result<PathBuf, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = bare(Path::new(&cargo));
-    let text = said(command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root()))?;
-    let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| Failure(format!("cargo metadata: {error}")))?;
+    let text = said(
+        command
+            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+            .current_dir(root()),
+    )?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Failure(format!("cargo metadata: {error}")))?;
     let dir = metadata.get("target_directory").and_then(serde_json::Value::as_str);
-    dir.map(PathBuf::from).ok_or_else(|| Failure("cargo metadata names no target folder".to_owned()))
+    dir.map(PathBuf::from)
+        .ok_or_else(|| Failure("cargo metadata names no target folder".to_owned()))
 }
 
 fn said(command: &mut Command) -> Result<String, Failure> {
     let shown = format!("{command:?}");
     match command.output() {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Ok(output) => Err(Failure(format!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim()))),
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Ok(output) => {
+            Err(Failure(format!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+        }
         Err(error) => Err(Failure(format!("{shown}: {error}"))),
     }
 }

@@ -13,7 +13,14 @@ use std::process::{Child, Command, ExitCode, Stdio};
 pub(crate) const NANNY: &str = "--nanny";
 /// What `cargo run` tells this program and would tell the programs that it runs; build scripts that watch it would run
 /// again each time.
-const CARGOS: &[&str] = &["CARGO", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "LD_LIBRARY_PATH"];
+const CARGOS: &[&str] = &[
+    "CARGO",
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_BIN_NAME",
+    "CARGO_CRATE_NAME",
+    "LD_LIBRARY_PATH",
+];
 
 /// What went wrong, for people.
 #[derive(Clone, Debug)]
@@ -107,7 +114,11 @@ impl Program {
         say(&format!("$ {self}"));
         let nanny = std::env::current_exe().map_err(|error| self.failed(&error.to_string()))?;
         let mut command = bare(&nanny);
-        command.arg(NANNY).arg(&self.name).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+            .arg(NANNY)
+            .arg(&self.name)
+            .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(root()).stdin(Stdio::piped()).stdout(stdout).process_group(0);
         let mut child = command.spawn().map_err(|error| self.failed(&error.to_string()))?;
         // Kept apart, since waiting closes it.
@@ -132,7 +143,9 @@ impl std::fmt::Display for Program {
 pub(crate) fn bare(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if CARGOS.iter().any(|told| name == *told) || name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_")) {
+        if CARGOS.iter().any(|told| name == *told)
+            || name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_"))
+        {
             command.env_remove(name);
         }
     }
@@ -149,7 +162,9 @@ pub(crate) fn nanny(program: &str, args: &[&str]) -> ExitCode {
         let _killed = Command::new("sh").args(["-c", &script]).status();
     });
     match Command::new(program).args(args).stdin(Stdio::null()).status() {
-        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Ok(status) => {
+            ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+        }
         Err(error) => {
             say(&format!("error: cannot start `{program}`: {error}"));
             ExitCode::from(127)

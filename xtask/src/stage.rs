@@ -23,14 +23,22 @@ pub(crate) fn files(paths: &[&str]) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
     if paths.is_empty() {
         collect(&root(), true, &mut found)?;
-        found.retain(|path| path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| OWN.contains(&ending)));
+        found.retain(|path| {
+            path.extension()
+                .and_then(|ending| ending.to_str())
+                .is_some_and(|ending| OWN.contains(&ending))
+        });
     }
     for path in paths {
         collect(Path::new(path), false, &mut found)?;
     }
     found.sort();
     found.dedup();
-    if found.is_empty() { Err(Failure(format!("there are no regular files under {}", paths.join(", ")))) } else { Ok(found) }
+    if found.is_empty() {
+        Err(Failure(format!("there are no regular files under {}", paths.join(", "))))
+    } else {
+        Ok(found)
+    }
 }
 
 fn collect(path: &Path, own: bool, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -58,9 +66,18 @@ fn collect(path: &Path, own: bool, found: &mut Vec<PathBuf>) -> Result<(), Failu
 /// # Errors
 /// When a file cannot be read or written.
 pub(crate) fn pack(files: &[PathBuf], dir: &Path) -> Result<Vec<String>, Failure> {
-    let size = |path: &PathBuf| fs::metadata(path).map(|data| data.len()).map_err(|error| Failure::file("read", path, &error));
+    let size = |path: &PathBuf| {
+        fs::metadata(path)
+            .map(|data| data.len())
+            .map_err(|error| Failure::file("read", path, &error))
+    };
     let total = files.iter().map(size).sum::<Result<u64, Failure>>()?;
-    let mut packer = Packer { dir, part_bytes: (total / PARTS).max(PART_BYTES_LEAST), names: Vec::new(), open: None };
+    let mut packer = Packer {
+        dir,
+        part_bytes: (total / PARTS).max(PART_BYTES_LEAST),
+        names: Vec::new(),
+        open: None,
+    };
     fs::create_dir_all(dir.join("in")).map_err(|error| Failure::file("make", dir, &error))?;
     let mut buffer = vec![0; 64 << 10];
     for path in files {
@@ -94,7 +111,12 @@ impl Packer<'_> {
         };
         let failed = |error: std::io::Error| Failure::file("write", self.dir, &error);
         let room = usize::try_from(self.part_bytes.saturating_sub(written)).unwrap_or(usize::MAX);
-        let cut = bytes.iter().enumerate().skip(room).find(|(_, byte)| !byte.is_ascii_alphabetic()).map(|(at, _)| at + 1);
+        let cut = bytes
+            .iter()
+            .enumerate()
+            .skip(room)
+            .find(|(_, byte)| !byte.is_ascii_alphabetic())
+            .map(|(at, _)| at + 1);
         let (head, tail) = bytes.split_at(cut.unwrap_or(bytes.len()));
         out.write_all(head).map_err(failed)?;
         if cut.is_none() {
@@ -115,7 +137,9 @@ impl Packer<'_> {
 
     fn close(&mut self) -> Result<(), Failure> {
         match self.open.take() {
-            Some((mut out, _)) => out.flush().map_err(|error| Failure::file("write", self.dir, &error)),
+            Some((mut out, _)) => {
+                out.flush().map_err(|error| Failure::file("write", self.dir, &error))
+            }
             None => Ok(()),
         }
     }
@@ -134,7 +158,10 @@ mod tests {
         fs::write(dir.join("b.txt"), "last").unwrap();
         let names = pack(&[dir.join("a.txt"), dir.join("b.txt")], &dir.join("out")).unwrap();
         assert!(names.len() > 1, "{names:?}");
-        let parts: Vec<String> = names.iter().map(|name| fs::read_to_string(dir.join("out").join(name)).unwrap()).collect();
+        let parts: Vec<String> = names
+            .iter()
+            .map(|name| fs::read_to_string(dir.join("out").join(name)).unwrap())
+            .collect();
         assert_eq!(parts.concat(), format!("{text}\nlast\n"));
         assert!(parts.iter().all(|part| !part.ends_with(|c: char| c.is_ascii_alphabetic())));
         fs::remove_dir_all(&dir).unwrap();

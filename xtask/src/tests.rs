@@ -30,9 +30,23 @@ pub(crate) fn run(quick: bool) -> Result<(), Failure> {
     sum.add(&own)?;
     if !quick {
         let native = setup::target_dir()?.join("guests-native").display().to_string();
-        sum.add(&cargo(&["test", "--manifest-path", "guests/Cargo.toml", "--no-fail-fast", "--target-dir", &native]))?;
+        sum.add(&cargo(&[
+            "test",
+            "--manifest-path",
+            "guests/Cargo.toml",
+            "--no-fail-fast",
+            "--target-dir",
+            &native,
+        ]))?;
         // The cores build where there is no I/O, no clock and no thread.
-        let cores = ["--package", "tepui-proto", "--package", "tepui-master-core", "--package", "tepui-agent-core"];
+        let cores = [
+            "--package",
+            "tepui-proto",
+            "--package",
+            "tepui-master-core",
+            "--package",
+            "tepui-agent-core",
+        ];
         let mut check = cargo(&["check", "--target", setup::BARE]);
         check.args(&cores);
         sum.add(&check)?;
@@ -57,7 +71,10 @@ impl Sum {
         let Some(counts) = line.trim().strip_prefix("test result:") else { return };
         let count = |what: &str| {
             let before = counts.split(what).next().filter(|before| before.len() < counts.len());
-            before.and_then(|before| before.rsplit([' ', ';']).find(|word| !word.is_empty())).and_then(|word| word.parse().ok()).unwrap_or(0)
+            before
+                .and_then(|before| before.rsplit([' ', ';']).find(|word| !word.is_empty()))
+                .and_then(|word| word.parse().ok())
+                .unwrap_or(0)
         };
         self.passed += count(" passed");
         self.failed += count(" failed");

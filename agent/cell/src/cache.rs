@@ -35,7 +35,8 @@ impl<T> Cache<T> {
             return Arc::clone(slot);
         }
         if self.slots.len() >= ENTRIES {
-            let oldest = self.slots.iter().min_by_key(|(_, (used, _))| *used).map(|(path, _)| path.clone());
+            let oldest =
+                self.slots.iter().min_by_key(|(_, (used, _))| *used).map(|(path, _)| path.clone());
             oldest.and_then(|path| self.slots.remove(&path));
         }
         let slot = Slot::default();

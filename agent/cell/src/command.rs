@@ -72,22 +72,34 @@ impl CommandHost {
         match kind {
             ModuleKind::CommandP1 => self.link_module(&load::module(&self.engine, compiled)?),
             ModuleKind::CommandP2 => self.link_component(&load::component(&self.engine, compiled)?),
-            ModuleKind::Scheduler => Err(LoadError::Link("a scheduler is not a command".to_owned())),
+            ModuleKind::Scheduler => {
+                Err(LoadError::Link("a scheduler is not a command".to_owned()))
+            }
         }
     }
 
-    pub(crate) fn link_module(&self, module: &wasmtime::Module) -> Result<CommandModule, LoadError> {
+    pub(crate) fn link_module(
+        &self,
+        module: &wasmtime::Module,
+    ) -> Result<CommandModule, LoadError> {
         Ok(CommandModule(Kind::P1(p1::link(&self.p1, module)?)))
     }
 
-    pub(crate) fn link_component(&self, component: &component::Component) -> Result<CommandModule, LoadError> {
+    pub(crate) fn link_component(
+        &self,
+        component: &component::Component,
+    ) -> Result<CommandModule, LoadError> {
         Ok(CommandModule(Kind::P2(p2::link(&self.p2, component)?)))
     }
 }
 
 /// Runs a command to its end. Emits [`CellEvent::Started`] and what it logs and sends to the link's outbox, but not
 /// its end. Needs a tokio runtime with time.
-pub async fn run_command(module: &CommandModule, mut run: RunCommand, link: &Arc<TaskLink>) -> CommandEnd {
+pub async fn run_command(
+    module: &CommandModule,
+    mut run: RunCommand,
+    link: &Arc<TaskLink>,
+) -> CommandEnd {
     let mut watch = Watch::new(link.begun(), run.wall_ms).for_task(run.cpu_milli, link);
     // Nobody may be left to hear it; the command is then about to be dropped.
     drop(link.outbox.send(Outgoing::Event(CellEvent::Started(link.launch))).await);
@@ -123,7 +135,14 @@ pub async fn run_command(module: &CommandModule, mut run: RunCommand, link: &Arc
 
 /// The end of a command that never ran.
 pub(crate) fn never_ran(state: TaskState, reason: Reason, message: String) -> CommandEnd {
-    CommandEnd { state, reason, message, exit_code: None, usage: Usage::default(), log_dropped: (0, 0) }
+    CommandEnd {
+        state,
+        reason,
+        message,
+        exit_code: None,
+        usage: Usage::default(),
+        log_dropped: (0, 0),
+    }
 }
 
 fn prepare<T>(store: &mut Store<T>, fuel: u64) -> wasmtime::Result<()> {
@@ -144,20 +163,34 @@ fn not_begun(error: &wasmtime::Error) -> (Outcome, Usage) {
 fn conclude(watched: Watched<wasmtime::Result<()>>, limiter: &crate::limiter::Limiter) -> Outcome {
     match watched {
         Watched::Done(result) => outcome::of_command(result, limiter),
-        Watched::Killed => Outcome::new(TaskState::Killed, Reason::KillRequested, "it was asked to stop"),
-        Watched::TooLong => Outcome::new(TaskState::Failed, Reason::WallTimeExceeded, "it ran longer than its wall time"),
-        Watched::Panicked => {
-            Outcome::new(TaskState::Failed, Reason::AgentFailed, "the cell failed under it; this is a defect of Tepui")
+        Watched::Killed => {
+            Outcome::new(TaskState::Killed, Reason::KillRequested, "it was asked to stop")
         }
+        Watched::TooLong => Outcome::new(
+            TaskState::Failed,
+            Reason::WallTimeExceeded,
+            "it ran longer than its wall time",
+        ),
+        Watched::Panicked => Outcome::new(
+            TaskState::Failed,
+            Reason::AgentFailed,
+            "the cell failed under it; this is a defect of Tepui",
+        ),
     }
 }
 
-async fn finish(mut outcome: Outcome, mut usage: Usage, run: &RunCommand, link: &Arc<TaskLink>) -> CommandEnd {
+async fn finish(
+    mut outcome: Outcome,
+    mut usage: Usage,
+    run: &RunCommand,
+    link: &Arc<TaskLink>,
+) -> CommandEnd {
     if let Some(folder) = &run.sandbox {
         usage.disk_bytes = folder_size(folder.clone()).await;
         if usage.disk_bytes > run.disk_bytes && outcome.state == TaskState::Finished {
             let limit = tepui_proto::resources::Bytes(run.disk_bytes);
-            let message = format!("its sandbox holds {} bytes, and its disk is {limit}", usage.disk_bytes);
+            let message =
+                format!("its sandbox holds {} bytes, and its disk is {limit}", usage.disk_bytes);
             outcome = Outcome::new(TaskState::Failed, Reason::DiskExceeded, message);
         }
     }
@@ -203,4 +236,3 @@ async fn folder_size(folder: String) -> u64 {
     };
     tokio::task::spawn_blocking(walk).await.unwrap_or(0)
 }
-

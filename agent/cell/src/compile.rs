@@ -127,7 +127,9 @@ fn check_form(kind: ModuleKind, wasm: &[u8]) -> Result<(), CompileError> {
     let (is, wanted) = (form_of(wasm), wanted_form(kind));
     match is {
         None => Err(CompileError::Invalid("it is not WebAssembly".to_owned())),
-        Some(is) if is != wanted => Err(CompileError::Invalid(format!("it is a {is}, and a {wanted} is needed"))),
+        Some(is) if is != wanted => {
+            Err(CompileError::Invalid(format!("it is a {is}, and a {wanted} is needed")))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -160,7 +162,11 @@ fn compile_component(engine: &Engine, wasm: &[u8]) -> Result<Component, CompileE
 /// Errors of the validator name an offset; those of the code generator do not.
 fn build_error(error: &wasmtime::Error) -> CompileError {
     let text = format!("{error:#}");
-    if text.contains("(at offset") { CompileError::Invalid(text) } else { CompileError::Uncompilable(text) }
+    if text.contains("(at offset") {
+        CompileError::Invalid(text)
+    } else {
+        CompileError::Uncompilable(text)
+    }
 }
 
 /// Errors of linking name an import or an export.

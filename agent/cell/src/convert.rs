@@ -5,12 +5,19 @@
 
 use crate::bindings::framework::tepui::framework::{log, protocol as p, types as t};
 use std::collections::BTreeMap;
-use tepui_proto::calls::{Acceptance, Call, Comparison, Constraint, Operation, Outcome, Response, Want};
-use tepui_proto::events::{AgentInfo, AttributeValue, Event, FaultDomain, Message, Offer, Refusal, Start, StartCause};
+use tepui_proto::calls::{
+    Acceptance, Call, Comparison, Constraint, Operation, Outcome, Response, Want,
+};
+use tepui_proto::events::{
+    AgentInfo, AttributeValue, Event, FaultDomain, Message, Offer, Refusal, Start, StartCause,
+};
 use tepui_proto::resources::Custom;
 use tepui_proto::scheduler::Level;
 use tepui_proto::tasks::{Blob, Input, OnUnreachable, Output, TaskLimits, Workload};
-use tepui_proto::{DurationMs, OfferId, PortRange, RequestId, Resources, Role, TaskId, TaskSpec, TaskState, TaskStatus};
+use tepui_proto::{
+    DurationMs, OfferId, PortRange, RequestId, Resources, Role, TaskId, TaskSpec, TaskState,
+    TaskStatus,
+};
 
 // ---- to the guest -------------------------------------------------------
 
@@ -18,16 +25,21 @@ use tepui_proto::{DurationMs, OfferId, PortRange, RequestId, Resources, Role, Ta
 pub(crate) fn event(event: Event) -> p::Event {
     match event {
         Event::Started(start) => p::Event::Started(started(start)),
-        Event::Tasks { tasks, last } => {
-            p::Event::Tasks(p::TaskPage { tasks: tasks.into_iter().map(task_status).collect(), last })
-        }
+        Event::Tasks { tasks, last } => p::Event::Tasks(p::TaskPage {
+            tasks: tasks.into_iter().map(task_status).collect(),
+            last,
+        }),
         Event::TaskUpdated(status) => p::Event::TaskUpdated(task_status(status)),
-        Event::Message(message) => p::Event::Message(p::Message { task: message.task.0, data: message.data }),
+        Event::Message(message) => {
+            p::Event::Message(p::Message { task: message.task.0, data: message.data })
+        }
         Event::Timer(name) => p::Event::Timer(name),
         Event::Refused(refusal) => p::Event::Refused(refused(refusal)),
         Event::AgentLost(agent) => p::Event::AgentLost(agent),
         Event::Agents(agents) => p::Event::Agents(agents.into_iter().map(agent_info).collect()),
-        Event::Rescinded(offers) => p::Event::Rescinded(offers.into_iter().map(|offer| offer.0).collect()),
+        Event::Rescinded(offers) => {
+            p::Event::Rescinded(offers.into_iter().map(|offer| offer.0).collect())
+        }
         Event::Offers(offers) => p::Event::Offers(offers.into_iter().map(offer).collect()),
         Event::Request(request) => p::Event::Request(p::Request {
             id: request.id.0,
@@ -55,7 +67,12 @@ fn started(start: Start) -> p::Start {
 }
 
 fn refused(refusal: Refusal) -> p::Refusal {
-    p::Refusal { turn: refusal.turn.0, index: refusal.index, code: refusal.code, message: refusal.message }
+    p::Refusal {
+        turn: refusal.turn.0,
+        index: refusal.index,
+        code: refusal.code,
+        message: refusal.message,
+    }
 }
 
 fn blob(blob: Blob) -> t::Blob {
@@ -97,7 +114,11 @@ fn offer(offer: Offer) -> t::Offer {
 }
 
 fn resources_to_guest(resources: Resources) -> t::Resources {
-    let ports = resources.ports.ranges().iter().map(|range| t::PortRange { first: range.first, last: range.last });
+    let ports = resources
+        .ports
+        .ranges()
+        .iter()
+        .map(|range| t::PortRange { first: range.first, last: range.last });
     let custom = resources.custom.into_iter().map(|(name, amount)| t::CustomResource {
         name,
         amount: match amount {
@@ -165,18 +186,27 @@ pub(crate) fn call(call: p::Call) -> Call {
             operations: acceptance.operations.into_iter().map(operation).collect(),
             refuse_for: acceptance.refuse_for.map(DurationMs),
         }),
-        p::Call::Decline(decline) => {
-            Call::Decline { offers: offers(decline.offers), refuse_for: decline.refuse_for.map(DurationMs) }
-        }
+        p::Call::Decline(decline) => Call::Decline {
+            offers: offers(decline.offers),
+            refuse_for: decline.refuse_for.map(DurationMs),
+        },
         p::Call::AcceptInverse(_) => Call::Other("accept-inverse".to_owned()),
         p::Call::DeclineInverse(_) => Call::Other("decline-inverse".to_owned()),
-        p::Call::Want(wants) => Call::Want(wants.map(|wants| wants.into_iter().map(want).collect())),
+        p::Call::Want(wants) => {
+            Call::Want(wants.map(|wants| wants.into_iter().map(want).collect()))
+        }
         p::Call::Suppress(names) => Call::Suppress(roles(names)),
         p::Call::Revive(names) => Call::Revive(roles(names)),
-        p::Call::Kill(kill) => Call::Kill { task: TaskId(kill.task), grace: kill.grace.map(DurationMs) },
+        p::Call::Kill(kill) => {
+            Call::Kill { task: TaskId(kill.task), grace: kill.grace.map(DurationMs) }
+        }
         p::Call::Reconcile(tasks) => Call::Reconcile(tasks.into_iter().map(TaskId).collect()),
-        p::Call::Send(message) => Call::Send(Message { task: TaskId(message.task), data: message.data }),
-        p::Call::SetTimer(timer) => Call::SetTimer { name: timer.name, after: DurationMs(timer.after) },
+        p::Call::Send(message) => {
+            Call::Send(Message { task: TaskId(message.task), data: message.data })
+        }
+        p::Call::SetTimer(timer) => {
+            Call::SetTimer { name: timer.name, after: DurationMs(timer.after) }
+        }
         p::Call::CancelTimer(name) => Call::CancelTimer(name),
         p::Call::Respond(response) => Call::Respond(Response {
             id: RequestId(response.id),
@@ -215,7 +245,9 @@ fn roles(names: Vec<String>) -> Vec<Role> {
 fn operation(operation: p::Operation) -> Operation {
     match operation {
         p::Operation::Launch(spec) => Operation::Launch(task(spec)),
-        p::Operation::LaunchGroup(specs) => Operation::LaunchGroup(specs.into_iter().map(task).collect()),
+        p::Operation::LaunchGroup(specs) => {
+            Operation::LaunchGroup(specs.into_iter().map(task).collect())
+        }
         p::Operation::Reserve(_) => Operation::Other("reserve".to_owned()),
         p::Operation::Unreserve(_) => Operation::Other("unreserve".to_owned()),
         p::Operation::CreateVolume(_) => Operation::Other("create-volume".to_owned()),
@@ -248,8 +280,11 @@ fn constraint(constraint: p::Constraint) -> Constraint {
 }
 
 fn resources_from_guest(resources: t::Resources) -> Resources {
-    let ports: Vec<PortRange> =
-        resources.ports.into_iter().map(|range| PortRange { first: range.first, last: range.last }).collect();
+    let ports: Vec<PortRange> = resources
+        .ports
+        .into_iter()
+        .map(|range| PortRange { first: range.first, last: range.last })
+        .collect();
     let mut custom = BTreeMap::new();
     for resource in resources.custom {
         match resource.amount {
@@ -288,7 +323,11 @@ fn task(task: t::Task) -> TaskSpec {
         resources: resources_from_guest(task.resources),
         priority: task.priority,
         inputs: task.inputs.into_iter().map(input).collect(),
-        outputs: task.outputs.into_iter().map(|output| Output { path: output.path, blob: output.blob }).collect(),
+        outputs: task
+            .outputs
+            .into_iter()
+            .map(|output| Output { path: output.path, blob: output.blob })
+            .collect(),
         limits: TaskLimits {
             fuel: task.limits.fuel,
             wall_time: task.limits.wall_time.map(DurationMs),

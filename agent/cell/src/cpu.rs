@@ -40,8 +40,10 @@ impl Bucket {
 
     /// Pays for a slice; says how long to wait before the next one, if the bucket is in debt.
     pub(crate) fn charge(&mut self, now: Instant, spent: Duration) -> Option<Duration> {
-        let elapsed = u64::try_from(now.saturating_duration_since(self.filled).as_nanos()).unwrap_or(u64::MAX);
-        let gained = i64::try_from(u128::from(elapsed) * u128::from(self.milli) / 1_000).unwrap_or(i64::MAX);
+        let elapsed = u64::try_from(now.saturating_duration_since(self.filled).as_nanos())
+            .unwrap_or(u64::MAX);
+        let gained =
+            i64::try_from(u128::from(elapsed) * u128::from(self.milli) / 1_000).unwrap_or(i64::MAX);
         let spent = i64::try_from(spent.as_nanos()).unwrap_or(i64::MAX);
         self.filled = now;
         self.balance = self.balance.saturating_add(gained).min(self.capacity).saturating_sub(spent);

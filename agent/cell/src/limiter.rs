@@ -28,8 +28,17 @@ pub(crate) struct Limiter {
 impl Limiter {
     /// For so many bytes, but never more than [`limits::INSTANCE_MEMORY_BYTES_MAX`].
     pub(crate) fn new(memory_bytes: u64) -> Self {
-        let limit = usize::try_from(memory_bytes.min(limits::INSTANCE_MEMORY_BYTES_MAX)).unwrap_or(usize::MAX);
-        Self { limit, held: 0, peak: 0, elements: 0, granted: 0, refused_memory: false, refused_table: false }
+        let limit = usize::try_from(memory_bytes.min(limits::INSTANCE_MEMORY_BYTES_MAX))
+            .unwrap_or(usize::MAX);
+        Self {
+            limit,
+            held: 0,
+            peak: 0,
+            elements: 0,
+            granted: 0,
+            refused_memory: false,
+            refused_table: false,
+        }
     }
 
     /// What is held now, in bytes.
@@ -48,18 +57,14 @@ impl Limiter {
     }
 
     fn take(&mut self, bytes: usize) -> bool {
-        match self.held.checked_add(bytes).filter(|sum| *sum <= self.limit) {
-            Some(sum) => {
-                self.held = sum;
-                self.peak = self.peak.max(sum);
-                self.granted = bytes;
-                true
-            }
-            None => {
-                self.refused_memory = true;
-                false
-            }
-        }
+        let Some(sum) = self.held.checked_add(bytes).filter(|sum| *sum <= self.limit) else {
+            self.refused_memory = true;
+            return false;
+        };
+        self.held = sum;
+        self.peak = self.peak.max(sum);
+        self.granted = bytes;
+        true
     }
 
     fn give_back(&mut self) {
@@ -69,9 +74,16 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         // Beyond the module's own maximum it is the module that refuses; the pool's slots count as a maximum too.
-        if maximum.is_some_and(|most| desired > most && (most as u64) < limits::INSTANCE_MEMORY_BYTES_MAX) {
+        if maximum
+            .is_some_and(|most| desired > most && (most as u64) < limits::INSTANCE_MEMORY_BYTES_MAX)
+        {
             return Ok(false);
         }
         Ok(self.take(desired.saturating_sub(current)))
@@ -83,7 +95,12 @@ impl ResourceLimiter for Limiter {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         if maximum.is_some_and(|most| desired > most && most < limits::TABLE_ELEMENTS) {
             return Ok(false);
         }

@@ -54,7 +54,9 @@ impl LogFile {
     fn append(&self, bytes: &[u8]) -> bool {
         let before = self.written.fetch_add(bytes.len() as u64, Ordering::AcqRel);
         let room = usize::try_from(self.limit.saturating_sub(before)).unwrap_or(usize::MAX);
-        let Some(fits) = bytes.get(..bytes.len().min(room)).filter(|fits| !fits.is_empty()) else { return false };
+        let Some(fits) = bytes.get(..bytes.len().min(room)).filter(|fits| !fits.is_empty()) else {
+            return false;
+        };
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         match Self::write(&mut file, &self.path, fits) {
             Ok(()) => {
@@ -161,7 +163,11 @@ impl OutputStream for LogSink {
 }
 
 impl AsyncWrite for LogSink {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

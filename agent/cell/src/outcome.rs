@@ -34,7 +34,11 @@ pub(crate) fn of_command(result: Result<(), Error>, limiter: &Limiter) -> Outcom
         return exited(*code, limiter);
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return Outcome::new(TaskState::Dropped, Reason::CellFull, "the cell has no room for another sandbox");
+        return Outcome::new(
+            TaskState::Dropped,
+            Reason::CellFull,
+            "the cell has no room for another sandbox",
+        );
     }
     let reason = match trap_reason(&error) {
         Reason::Trapped => refusal(limiter).unwrap_or(Reason::Trapped),
@@ -45,7 +49,10 @@ pub(crate) fn of_command(result: Result<(), Error>, limiter: &Limiter) -> Outcom
 
 fn exited(code: i32, limiter: &Limiter) -> Outcome {
     if code == 0 {
-        return Outcome { exit_code: Some(0), ..Outcome::new(TaskState::Finished, Reason::None, "") };
+        return Outcome {
+            exit_code: Some(0),
+            ..Outcome::new(TaskState::Finished, Reason::None, "")
+        };
     }
     let reason = refusal(limiter).unwrap_or(Reason::ExitedNonzero);
     let message = match reason {
@@ -77,7 +84,9 @@ fn trap_reason(error: &Error) -> Reason {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Reason::OutOfFuel,
         Some(Trap::StackOverflow) => Reason::StackExhausted,
-        _ if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) => Reason::TooManyHandles,
+        _ if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) => {
+            Reason::TooManyHandles
+        }
         _ => Reason::Trapped,
     }
 }

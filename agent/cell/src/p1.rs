@@ -34,9 +34,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
     // wasmtime takes codes from 126 up for errors; here a code is the program's own.
     linker.allow_shadowing(true);
-    linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |code: i32| -> wasmtime::Result<()> {
-        Err(I32Exit(code).into())
-    })?;
+    linker.func_wrap(
+        "wasi_snapshot_preview1",
+        "proc_exit",
+        |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
+    )?;
     linker.allow_shadowing(false);
     Ok(linker)
 }
@@ -44,14 +46,17 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// Links a module.
 pub(crate) fn link(linker: &Linker<State>, module: &Module) -> Result<Linked, LoadError> {
     let pre = linker.instantiate_pre(module).map_err(|error| LoadError::link(&error))?;
-    let start = module
-        .get_export_index("_start")
-        .ok_or_else(|| LoadError::Link("it exports no `_start`, so it is not a command".to_owned()))?;
+    let start = module.get_export_index("_start").ok_or_else(|| {
+        LoadError::Link("it exports no `_start`, so it is not a command".to_owned())
+    })?;
     Ok(Linked { pre, start })
 }
 
 /// What both forms of WASI are given.
-pub(crate) fn builder(run: &mut RunCommand, link: &Arc<TaskLink>) -> wasmtime::Result<WasiCtxBuilder> {
+pub(crate) fn builder(
+    run: &mut RunCommand,
+    link: &Arc<TaskLink>,
+) -> wasmtime::Result<WasiCtxBuilder> {
     let mut builder = WasiCtxBuilder::new();
     builder.args(&run.args).envs(&run.env).max_random_size(limits::RANDOM_BYTES);
     builder.stdout(LogSink { link: Arc::clone(link), stream: LogStream::Stdout });
@@ -67,7 +72,11 @@ pub(crate) fn builder(run: &mut RunCommand, link: &Arc<TaskLink>) -> wasmtime::R
 }
 
 /// A store for one run.
-pub(crate) fn store(linked: &Linked, run: &mut RunCommand, link: &Arc<TaskLink>) -> wasmtime::Result<Store<State>> {
+pub(crate) fn store(
+    linked: &Linked,
+    run: &mut RunCommand,
+    link: &Arc<TaskLink>,
+) -> wasmtime::Result<Store<State>> {
     let mut wasi = builder(run, link)?.build_p1();
     wasi.ctx().table.set_max_capacity(limits::OPEN_FILES + TABLE_SPARE);
     let limiter = Limiter::new(run.memory_bytes);

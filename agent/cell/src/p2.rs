@@ -49,7 +49,11 @@ pub(crate) fn link(linker: &Linker<State>, component: &Component) -> Result<Link
 }
 
 /// A store for one run.
-pub(crate) fn store(linked: &Linked, run: &mut RunCommand, link: &Arc<TaskLink>) -> wasmtime::Result<Store<State>> {
+pub(crate) fn store(
+    linked: &Linked,
+    run: &mut RunCommand,
+    link: &Arc<TaskLink>,
+) -> wasmtime::Result<Store<State>> {
     let wasi = p1::builder(run, link)?.build();
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits::HANDLES);

@@ -76,7 +76,8 @@ impl SchedulerHost {
     }
 
     pub(crate) fn link(&self, component: &Component) -> Result<SchedulerModule, LoadError> {
-        let pre = self.linker.instantiate_pre(component).map_err(|error| LoadError::link(&error))?;
+        let pre =
+            self.linker.instantiate_pre(component).map_err(|error| LoadError::link(&error))?;
         FrameworkPre::new(pre).map(SchedulerModule).map_err(|error| LoadError::link(&error))
     }
 }
@@ -135,7 +136,10 @@ pub struct SchedulerInstance {
 
 impl std::fmt::Debug for SchedulerInstance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SchedulerInstance").field("open", &self.open).field("last", &self.last).finish_non_exhaustive()
+        f.debug_struct("SchedulerInstance")
+            .field("open", &self.open)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,12 +166,26 @@ impl SchedulerInstance {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits::ANSWER_BYTES + limits::HOSTCALL_BYTES);
         store.set_max_component_handles(limits::HANDLES);
-        Self { module: module.clone(), open, store, guest: None, last: None, writes: Vec::new(), log }
+        Self {
+            module: module.clone(),
+            open,
+            store,
+            guest: None,
+            last: None,
+            writes: Vec::new(),
+            log,
+        }
     }
 
     /// One turn. After a [`FromScheduler::Failed`], or an answer with `dropped`, the instance must not be used again.
     /// Needs a tokio runtime with time.
-    pub async fn turn(&mut self, mark: TurnMark, now: Timestamp, seed: u64, events: Vec<Event>) -> FromScheduler {
+    pub async fn turn(
+        &mut self,
+        mark: TurnMark,
+        now: Timestamp,
+        seed: u64,
+        events: Vec<Event>,
+    ) -> FromScheduler {
         match self.try_turn(mark, now, seed, events).await {
             Ok((calls, usage)) => {
                 let memory_limit = self.store.data().limiter.limit();
@@ -248,7 +266,11 @@ impl SchedulerInstance {
     fn accept(&mut self, calls: Vec<protocol::Call>) -> Result<Vec<Call>, Failure> {
         let too_large = |message: String| (SchedulerFailure::AnswerTooLarge, message);
         if calls.len() > limits::CALLS {
-            return Err(too_large(format!("{} calls in one answer; at most {} are allowed", calls.len(), limits::CALLS)));
+            return Err(too_large(format!(
+                "{} calls in one answer; at most {} are allowed",
+                calls.len(),
+                limits::CALLS
+            )));
         }
         let calls: Vec<Call> = calls.into_iter().map(convert::call).collect();
         let size = frame::encode(&calls).map_or(usize::MAX, |bytes| bytes.len());

@@ -158,7 +158,9 @@ impl Cell {
                     link.message_stored(number);
                 }
             }
-            CellCommand::OpenScheduler { open, compiled } => self.on_open_scheduler(open, &compiled).await,
+            CellCommand::OpenScheduler { open, compiled } => {
+                self.on_open_scheduler(open, &compiled).await;
+            }
             CellCommand::Scheduler { framework, incarnation, frame } => {
                 self.on_scheduler_frame(framework, incarnation, frame).await;
             }
@@ -194,7 +196,9 @@ impl Cell {
         self.hosted.retain(|_, hosted| !hosted.frames.is_closed());
         let key = (open.framework, open.incarnation);
         if self.hosted.len() >= limits::CELL_SCHEDULERS as usize {
-            return self.refuse_scheduler(key, "the cell has no room for another scheduler".to_owned()).await;
+            return self
+                .refuse_scheduler(key, "the cell has no room for another scheduler".to_owned())
+                .await;
         }
         let host = match self.scheduler_host() {
             Ok(host) => host,
@@ -203,7 +207,13 @@ impl Cell {
         let slot = self.scheduler_modules.slot(compiled);
         let (frames, queue) = mpsc::channel(SCHEDULER_FRAMES);
         let compiled = PathBuf::from(compiled);
-        let task = self.tasks.spawn(host_scheduler(host, slot, compiled, open, (queue, self.outbox.clone())));
+        let task = self.tasks.spawn(host_scheduler(
+            host,
+            slot,
+            compiled,
+            open,
+            (queue, self.outbox.clone()),
+        ));
         if let Some(older) = self.hosted.insert(key, Hosted { frames, task }) {
             older.task.abort();
         }
@@ -217,7 +227,12 @@ impl Cell {
         Ok(Arc::clone(host))
     }
 
-    async fn on_scheduler_frame(&mut self, framework: FrameworkId, incarnation: Incarnation, frame: ToScheduler) {
+    async fn on_scheduler_frame(
+        &mut self,
+        framework: FrameworkId,
+        incarnation: Incarnation,
+        frame: ToScheduler,
+    ) {
         let key = (framework, incarnation);
         let Some(hosted) = self.hosted.get(&key) else {
             return self.refuse_scheduler(key, "the instance is not here".to_owned()).await;
@@ -228,7 +243,8 @@ impl Cell {
             Err(mpsc::error::TrySendError::Full(_)) => {
                 hosted.task.abort();
                 self.hosted.remove(&key);
-                self.refuse_scheduler(key, "too many frames wait for the instance".to_owned()).await;
+                self.refuse_scheduler(key, "too many frames wait for the instance".to_owned())
+                    .await;
             }
         }
     }
@@ -250,7 +266,11 @@ async fn tell_end(outbox: &Outbox, launch: LaunchNumber, end: CommandEnd) {
 }
 
 /// As for [`tell_end`].
-async fn tell_scheduler(outbox: &Outbox, (framework, incarnation): (FrameworkId, Incarnation), frame: FromScheduler) {
+async fn tell_scheduler(
+    outbox: &Outbox,
+    (framework, incarnation): (FrameworkId, Incarnation),
+    frame: FromScheduler,
+) {
     let event = CellEvent::Scheduler { framework, incarnation, frame };
     drop(outbox.send(Outgoing::Event(event)).await);
 }
@@ -276,7 +296,11 @@ async fn host_command(
     let launch = link.launch;
     let guarded = Arc::clone(&link);
     let _guard = IfPanicking(move || {
-        let end = never_ran(TaskState::Failed, Reason::AgentFailed, "the cell failed under it".to_owned());
+        let end = never_ran(
+            TaskState::Failed,
+            Reason::AgentFailed,
+            "the cell failed under it".to_owned(),
+        );
         let event = CellEvent::Ended { launch, end: Box::new(end) };
         // A full queue here means that the agent has stopped reading; its own timeouts remain.
         drop(guarded.outbox.try_send(Outgoing::Event(event)));
@@ -338,19 +362,28 @@ async fn host_scheduler(
             (ToScheduler::State { pairs: page, last }, None) => {
                 pairs.extend(page);
                 if last {
-                    instance = Some(SchedulerInstance::new(module, open.clone(), std::mem::take(&mut pairs)));
+                    instance = Some(SchedulerInstance::new(
+                        module,
+                        open.clone(),
+                        std::mem::take(&mut pairs),
+                    ));
                 }
                 continue;
             }
             (ToScheduler::Turn { mark, now, seed, events }, Some(instance)) => {
                 instance.turn(mark, now, seed, events).await
             }
-            (ToScheduler::Turn { .. }, None) => failed(SchedulerFailure::Agent, "a turn came before its state".to_owned()),
+            (ToScheduler::Turn { .. }, None) => {
+                failed(SchedulerFailure::Agent, "a turn came before its state".to_owned())
+            }
             (ToScheduler::State { .. } | ToScheduler::Open(_), _) => {
                 failed(SchedulerFailure::Agent, "a frame came out of order".to_owned())
             }
         };
-        let is_over = matches!(answer, FromScheduler::Failed { .. } | FromScheduler::Answer { dropped: true, .. });
+        let is_over = matches!(
+            answer,
+            FromScheduler::Failed { .. } | FromScheduler::Answer { dropped: true, .. }
+        );
         tell_scheduler(&outbox, key, answer).await;
         if is_over {
             return;

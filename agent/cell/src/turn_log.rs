@@ -20,7 +20,7 @@ const LINE_COST: usize = 16;
 
 #[derive(Debug, Default)]
 struct Lines {
-    lines: Vec<(Level, String)>,
+    kept: Vec<(Level, String)>,
     bytes: usize,
     /// Begun lines of standard output and standard error.
     begun: [Vec<u8>; 2],
@@ -34,7 +34,7 @@ impl Lines {
         }
         text.truncate(text.floor_char_boundary(room));
         self.bytes += text.len() + LINE_COST;
-        self.lines.push((level, text));
+        self.kept.push((level, text));
     }
 
     fn end_line(&mut self, stream: Stream) {
@@ -90,7 +90,7 @@ impl TurnLog {
             }
         }
         lines.bytes = 0;
-        std::mem::take(&mut lines.lines)
+        std::mem::take(&mut lines.kept)
     }
 
     /// One of the guest's standard streams.
@@ -110,7 +110,8 @@ impl LineSink {
     fn write_bytes(&self, bytes: &[u8]) {
         let mut lines = self.log.lines();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
+            let (text, ends) =
+                piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
             lines.begun_line(self.stream).extend_from_slice(text);
             if ends || lines.begun_line(self.stream).len() >= LINE_BYTES {
                 lines.end_line(self.stream);
@@ -158,7 +159,11 @@ impl OutputStream for LineSink {
 }
 
 impl AsyncWrite for LineSink {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.write_bytes(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

@@ -1,14 +1,18 @@
 //! Watches over a guest's future: measures it, holds it to its share, ends it when its time is up.
 //!
 //! Owns the clockwork; never looks at what the guest does. A guest that spins comes back here each time it has
-//! burnt a slice of fuel. Its one surprise: no timer is set before the guest has waited once, because most empty
+//! burnt a slice of fuel, and then gives way not only to other tasks but to the runtime's sockets and timers, which
+//! tokio would otherwise look at only every sixty-first slice. Its one surprise: no timer is set before the guest has waited once, because most empty
 //! commands never do, and a timer costs as much as they.
 
 use crate::cpu::{Bucket, thread_time};
 use crate::link::TaskLink;
+use futures_util::task::AtomicWaker;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
@@ -25,6 +29,29 @@ pub(crate) enum Watched<T> {
     Panicked,
 }
 
+/// The waker that a guest sees. It keeps wakes that come while the guest runs, so that a guest that yields can be
+/// put behind the runtime's own work.
+#[derive(Debug, Default)]
+struct GuestWaker {
+    is_running: AtomicBool,
+    woken: AtomicBool,
+    watcher: AtomicWaker,
+}
+
+impl Wake for GuestWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // In this order: whoever runs the guest clears `is_running` before it looks at `woken`.
+        self.woken.store(true, Ordering::SeqCst);
+        if !self.is_running.load(Ordering::SeqCst) {
+            self.watcher.wake();
+        }
+    }
+}
+
 /// A watch over one future.
 #[derive(Debug)]
 pub(crate) struct Watch<'a> {
@@ -33,6 +60,8 @@ pub(crate) struct Watch<'a> {
     bucket: Option<Bucket>,
     wall_end: Option<Instant>,
     link: Option<&'a TaskLink>,
+    wakes: Arc<GuestWaker>,
+    waker: Waker,
     pause: Option<Pin<Box<Sleep>>>,
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -41,7 +70,18 @@ impl<'a> Watch<'a> {
     /// Ends what it watches so long after `begun`.
     pub(crate) fn new(begun: Instant, wall_ms: u64) -> Self {
         let wall_end = begun.checked_add(Duration::from_millis(wall_ms));
-        Self { cpu: Duration::ZERO, bucket: None, wall_end, link: None, pause: None, alarm: None }
+        let wakes = Arc::new(GuestWaker::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        Self {
+            cpu: Duration::ZERO,
+            bucket: None,
+            wall_end,
+            link: None,
+            wakes,
+            waker,
+            pause: None,
+            alarm: None,
+        }
     }
 
     /// Also holds it to a share of a core, and ends it when the link says so.
@@ -56,27 +96,43 @@ impl<'a> Watch<'a> {
         std::future::poll_fn(|cx| self.poll(guest.as_mut(), cx)).await
     }
 
-    fn poll<F: Future>(&mut self, guest: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Watched<F::Output>> {
+    fn poll<F: Future>(
+        &mut self,
+        guest: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Watched<F::Output>> {
         if let Some(pause) = &mut self.pause {
             if pause.as_mut().poll(cx).is_pending() {
                 return self.poll_end(cx);
             }
             self.pause = None;
         }
+        self.wakes.watcher.register(cx.waker());
+        self.wakes.woken.store(false, Ordering::SeqCst);
+        self.wakes.is_running.store(true, Ordering::SeqCst);
         let before = thread_time();
-        let polled = catch_unwind(AssertUnwindSafe(|| guest.poll(cx)));
+        let mut guest_cx = Context::from_waker(&self.waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| guest.poll(&mut guest_cx)));
         let spent = thread_time().saturating_sub(before);
+        self.wakes.is_running.store(false, Ordering::SeqCst);
         self.cpu += spent;
         match polled {
             Ok(Poll::Ready(output)) => return Poll::Ready(Watched::Done(output)),
             Err(_panic) => return Poll::Ready(Watched::Panicked),
             Ok(Poll::Pending) => {}
         }
-        if let Some(wait) = self.bucket.as_mut().and_then(|bucket| bucket.charge(Instant::now(), spent)) {
+        if let Some(wait) =
+            self.bucket.as_mut().and_then(|bucket| bucket.charge(Instant::now(), spent))
+        {
             let mut pause = Box::pin(tokio::time::sleep(wait));
             if pause.as_mut().poll(cx).is_pending() {
                 self.pause = Some(pause);
+                return self.poll_end(cx);
             }
+        }
+        if self.wakes.woken.load(Ordering::SeqCst) {
+            // Wakes this task only after sockets and timers had their turn.
+            let _comes_back = pin!(tokio::task::yield_now()).poll(cx);
         }
         self.poll_end(cx)
     }
@@ -94,7 +150,9 @@ impl<'a> Watch<'a> {
         if self.wall_end.is_some_and(|at| at <= now) {
             return Poll::Ready(Watched::TooLong);
         }
-        let Some(end) = kill_at.into_iter().chain(self.wall_end).min() else { return Poll::Pending };
+        let Some(end) = kill_at.into_iter().chain(self.wall_end).min() else {
+            return Poll::Pending;
+        };
         let alarm = match &mut self.alarm {
             Some((at, alarm)) if *at == end => alarm,
             other => &mut other.insert((end, Box::pin(tokio::time::sleep_until(end.into())))).1,

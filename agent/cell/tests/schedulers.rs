@@ -1,6 +1,6 @@
 //! Turns of schedulers, good and bad.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeMap;
 use tempfile::TempDir;
@@ -9,7 +9,8 @@ use tepui_proto::control::ModuleKind;
 use tepui_proto::events::{Event, Offer};
 use tepui_proto::scheduler::{FromScheduler, Level, Open, SchedulerFailure, TurnMark};
 use tepui_proto::{
-    AgentHandle, Call, Digest, FrameworkId, Incarnation, OfferId, Resources, Tenant, Term, Timestamp, TurnNumber, limits,
+    AgentHandle, Call, Digest, FrameworkId, Incarnation, OfferId, Resources, Tenant, Term,
+    Timestamp, TurnNumber, limits,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -46,7 +47,7 @@ fn handle(body: &str) -> String {
 }
 
 /// Answers `cancel-timer(OLD)` and `put("key", NOW)`, where OLD is what `state.get("key")` says.
-const KEEPS: &str = r#"
+const KEEPS: &str = r"
     (call $get (i32.const 16) (i32.const 3) (i32.const 512))
     (call $log (i32.const 2) (i32.const 16) (i32.const 3))
     (i64.store (i32.const 600) (local.get $now))
@@ -61,7 +62,7 @@ const KEEPS: &str = r#"
     (i32.store (i32.add (i32.const 1048) (global.get $size)) (i32.const 1))
     (i32.store (i32.const 768) (i32.const 1024))
     (i32.store (i32.const 772) (i32.const 2))
-    (i32.const 768)"#;
+    (i32.const 768)";
 /// Bytes of one `call` in the canonical ABI.
 const CALL_SIZE: &str = "(global $size i32 (i32.const 40))";
 
@@ -105,13 +106,15 @@ async fn turn(instance: &mut SchedulerInstance, number: u64, now: u64) -> FromSc
         resources: Resources::cpu_memory(1_000, 1 << 30),
         expires: Timestamp(9),
     };
-    let events = vec![Event::Timer("timer".to_owned()), Event::Offers((0..100).map(offer).collect())];
+    let events =
+        vec![Event::Timer("timer".to_owned()), Event::Offers((0..100).map(offer).collect())];
     instance.turn(mark, Timestamp(now), 42, events).await
 }
 
-fn failure(answer: FromScheduler) -> SchedulerFailure {
+#[track_caller]
+fn failure(answer: &FromScheduler) -> SchedulerFailure {
     match answer {
-        FromScheduler::Failed { failure, .. } => failure,
+        FromScheduler::Failed { failure, .. } => *failure,
         FromScheduler::Answer { .. } => panic!("{answer:?}"),
     }
 }
@@ -122,7 +125,9 @@ async fn what_a_turn_wrote_is_read_by_the_next() {
     let mut instance = fixture.instance(&format!("{CALL_SIZE} {}", handle(KEEPS)), |_| {});
     let (before, after) = ("first", "A");
     for (number, now, old) in [(1, 65, before), (2, 66, after)] {
-        let FromScheduler::Answer { calls, log, dropped, usage, .. } = turn(&mut instance, number, now).await else {
+        let FromScheduler::Answer { calls, log, dropped, usage, .. } =
+            turn(&mut instance, number, now).await
+        else {
             panic!("no answer");
         };
         let written = vec![u8::try_from(now).unwrap()];
@@ -131,7 +136,11 @@ async fn what_a_turn_wrote_is_read_by_the_next() {
         assert_eq!((log, dropped), (vec![(Level::Info, "key".to_owned())], false));
         assert!(usage.fuel > 0 && usage.memory_bytes >= 4 << 16);
     }
-    assert_eq!(failure(turn(&mut instance, 9, 67).await), SchedulerFailure::Agent, "turns come in order");
+    assert_eq!(
+        failure(&turn(&mut instance, 9, 67).await),
+        SchedulerFailure::Agent,
+        "turns come in order"
+    );
 }
 
 #[tokio::test]
@@ -150,16 +159,20 @@ async fn bad_turns_fail_with_their_reason() {
         (format!("(data (i32.const 1024) \"\\03\") {}", handle(many)), SchedulerFailure::Trapped),
     ] {
         let mut instance = fixture.instance(&guest, |open| open.turn_fuel = 100_000_000);
-        let got = failure(turn(&mut instance, 1, 1).await);
+        let got = failure(&turn(&mut instance, 1, 1).await);
         if expected == SchedulerFailure::Trapped {
-            assert!(matches!(got, SchedulerFailure::Trapped | SchedulerFailure::AnswerTooLarge), "{got:?}");
+            assert!(
+                matches!(got, SchedulerFailure::Trapped | SchedulerFailure::AnswerTooLarge),
+                "{got:?}"
+            );
         } else {
             assert_eq!(got, expected, "{guest}");
         }
     }
     let spins = handle("(loop (br 0)) unreachable");
-    let mut instance = fixture.instance(&spins, |open| (open.turn_fuel, open.turn_wall_ms) = (u64::MAX / 4, 20));
-    assert_eq!(failure(turn(&mut instance, 1, 1).await), SchedulerFailure::TooSlow);
+    let mut instance =
+        fixture.instance(&spins, |open| (open.turn_fuel, open.turn_wall_ms) = (u64::MAX / 4, 20));
+    assert_eq!(failure(&turn(&mut instance, 1, 1).await), SchedulerFailure::TooSlow);
 }
 
 #[tokio::test]

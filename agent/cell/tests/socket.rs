@@ -1,7 +1,7 @@
 //! A whole cell over a socket.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
-#![expect(missing_docs, unreachable_pub, dead_code, reason = "tests; not all use every fixture")]
+#![expect(unreachable_pub, dead_code, reason = "not every test uses every fixture")]
 
 mod common;
 
@@ -56,19 +56,30 @@ async fn a_cell_runs_what_it_is_told_and_ends_with_its_socket() {
     let cell = tokio::spawn(async move { run_cell(&path).await });
     let mut agent = Agent::new(listener.accept().await.unwrap().0);
     let (empty, spin) = (fixture.module("empty", EMPTY), fixture.module("spin", SPIN));
-    let exits = format!(r#"{EXIT} (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 3)))"#);
+    let exits = format!(
+        r#"{EXIT} (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 3)))"#
+    );
     let exits = fixture.module("exits", &exits);
     agent.tell(CellCommand::Run(Box::new(fixture.run(1, &spin)))).await;
     assert_eq!(agent.hear().await, CellEvent::Started(LaunchNumber(1)));
     for launch in 2..200 {
         agent.tell(CellCommand::Run(Box::new(fixture.run(launch, &empty)))).await;
-        assert_eq!(agent.hear_end().await, (LaunchNumber(launch), TaskState::Finished, Reason::None));
+        assert_eq!(
+            agent.hear_end().await,
+            (LaunchNumber(launch), TaskState::Finished, Reason::None)
+        );
     }
     agent.tell(CellCommand::Run(Box::new(fixture.run(200, &exits)))).await;
-    assert_eq!(agent.hear_end().await, (LaunchNumber(200), TaskState::Failed, Reason::ExitedNonzero));
+    assert_eq!(
+        agent.hear_end().await,
+        (LaunchNumber(200), TaskState::Failed, Reason::ExitedNonzero)
+    );
     let nowhere = fixture.folder.path().join("nowhere");
     agent.tell(CellCommand::Run(Box::new(fixture.run(201, &nowhere)))).await;
-    assert_eq!(agent.hear_end().await, (LaunchNumber(201), TaskState::Dropped, Reason::AgentFailed));
+    assert_eq!(
+        agent.hear_end().await,
+        (LaunchNumber(201), TaskState::Dropped, Reason::AgentFailed)
+    );
     agent.tell(CellCommand::Kill { launch: LaunchNumber(1), grace_ms: 1 }).await;
     assert_eq!(agent.hear_end().await, (LaunchNumber(1), TaskState::Killed, Reason::KillRequested));
     drop(agent);

@@ -20,9 +20,16 @@ const STOP_MOST: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) async fn run(words: &[OsString], context: &Path, with_parent: bool, signals: &mut Signals) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(
+    words: &[OsString],
+    context: &Path,
+    with_parent: bool,
+    signals: &mut Signals,
+) -> Result<ExitCode, CliError> {
     let Some((program, args)) = words.split_first() else { return Ok(ExitCode::SUCCESS) };
-    let failed = |error: std::io::Error| CliError::usage(format!("cannot start `{}`", program.display())).because(&error);
+    let failed = |error: std::io::Error| {
+        CliError::usage(format!("cannot start `{}`", program.display())).because(&error)
+    };
     let mut command = Command::new(resolve(program).map_err(failed)?);
     command.args(args).env("TEPUI_CONTEXT", context).kill_on_drop(true);
     if with_parent {

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tepui_master::setup::Cluster as Made;
 use tepui_proto::api::AgentView;
 use tepui_transport::PeerRole;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -69,7 +70,11 @@ pub(crate) async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
             CliError::failed("cannot make a folder for the cluster").because(&error)
         })?),
     };
-    let root = args.dir.as_deref().or_else(|| temporary.as_ref().map(tempfile::TempDir::path)).unwrap_or(Path::new("."));
+    let root = args
+        .dir
+        .as_deref()
+        .or_else(|| temporary.as_ref().map(tempfile::TempDir::path))
+        .unwrap_or(Path::new("."));
     let layout = Layout::open(root)?;
     let mut signals = Signals::listen(args.with_parent)?;
     let mut cluster = Cluster { layout, parts: Vec::new(), published: Vec::new() };
@@ -86,10 +91,17 @@ pub(crate) async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
     outcome
 }
 
-async fn serve(cluster: &Cluster, args: &DevArgs, signals: &mut Signals) -> Result<ExitCode, CliError> {
+async fn serve(
+    cluster: &Cluster,
+    args: &DevArgs,
+    signals: &mut Signals,
+) -> Result<ExitCode, CliError> {
     if args.command.is_empty() {
         let context = cluster.layout.context();
-        out::note(format_args!("the cluster is ready: a master and {} agents; Ctrl-C ends it", args.agents));
+        out::note(format_args!(
+            "the cluster is ready: a master and {} agents; Ctrl-C ends it",
+            args.agents
+        ));
         out::note("  in another shell:  tepui agent ls");
         out::note(format_args!("  among several:     export TEPUI_CONTEXT={}", context.display()));
         out::note(format_args!("  logs:              {}/*.log", cluster.layout.root.display()));
@@ -110,8 +122,12 @@ pub(crate) struct Signals {
 
 impl Signals {
     fn listen(with_parent: bool) -> Result<Self, CliError> {
-        let on = |kind| signal(kind).map_err(|error| CliError::failed("cannot listen to signals").because(&error));
-        let kinds = [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?];
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| CliError::failed("cannot listen to signals").because(&error))
+        };
+        let kinds =
+            [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?];
         let parent_gone = if with_parent { end_of_stdin() } else { Arc::default() };
         Ok(Self { kinds, parent_gone })
     }
@@ -142,25 +158,27 @@ impl Cluster {
     async fn start(&mut self, args: &DevArgs) -> Result<(), CliError> {
         let layout = self.layout.clone();
         if Context::read(&layout.context()).is_ok_and(|context| context.is_alive()) {
-            let busy = CliError::usage(format!("a cluster runs in `{}` already", layout.root.display()));
+            let busy =
+                CliError::usage(format!("a cluster runs in `{}` already", layout.root.display()));
             return Err(busy.hint("end that one first, or name another folder with `--dir`"));
         }
-        let authority = setup::authority(&layout)?;
-        let token = setup::token(&layout)?;
-        setup::identity(&authority, PeerRole::Master, "master", &[], &layout.identity("master"))?;
-        let ready = self.start_master().await?;
+        let made = setup::init(&layout)?;
+        let ready = self.start_master(&made).await?;
         for number in 1..=args.agents {
             let name = format!("agent-{number}");
-            setup::identity(&authority, PeerRole::Agent, &name, &[], &layout.identity(&name))?;
+            setup::identity(&made.authority, PeerRole::Agent, &name, &[], &layout.identity(&name))?;
             let part = agent_part(&layout, &name, ready.quic, args)?;
             self.parts.push(part.start()?);
         }
         let pid = std::process::id();
         let context = Context {
-            name: args.dir.as_ref().map_or_else(|| format!("dev-{pid}"), |_| folder_name(&layout.root)),
+            name: args
+                .dir
+                .as_ref()
+                .map_or_else(|| format!("dev-{pid}"), |_| folder_name(&layout.root)),
             url: ready.url,
-            ca: layout.ca(),
-            token,
+            ca: made.ca,
+            token: made.token,
             dir: Some(layout.root.clone()),
             pid: Some(pid),
             started: process_start(pid),
@@ -170,21 +188,24 @@ impl Cluster {
     }
 
     /// Starts the master, on the ports that it had before if there are any.
-    async fn start_master(&mut self) -> Result<Ready, CliError> {
+    async fn start_master(&mut self, made: &Made) -> Result<Ready, CliError> {
         let layout = &self.layout;
-        let addresses = layout.part("master").join("addresses");
-        let before = std::fs::read_to_string(&addresses).ok().and_then(|text| serde_json::from_str::<Ready>(&text).ok());
+        let addresses = made.master.join("addresses");
+        let before = std::fs::read_to_string(&addresses)
+            .ok()
+            .and_then(|text| serde_json::from_str::<Ready>(&text).ok());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (http, quic) = before.map_or((any, any), |ready| (http_of(&ready), ready.quic));
-        let part = master_part(layout, http, quic)?;
+        let part = master_part(layout, made, http, quic)?;
         let mut child = part.spawn_heard()?;
-        let ready = tokio::time::timeout(READY_MOST, part::first_words(&mut child)).await.unwrap_or(None);
+        let ready =
+            tokio::time::timeout(READY_MOST, part::first_words(&mut child)).await.unwrap_or(None);
         let Some(ready) = ready else {
             return Err(part.failed_to_start(child).await);
         };
         write_private(&addresses, ready.to_json().as_bytes())?;
         // Whenever it is started again, it has to be where agents look for it.
-        let part = master_part(layout, http_of(&ready), ready.quic)?;
+        let part = master_part(layout, made, http_of(&ready), ready.quic)?;
         self.parts.push(part.keep(child));
         Ok(ready)
     }
@@ -223,7 +244,8 @@ impl Cluster {
 
 /// The address in `https://HOST:PORT`.
 fn http_of(ready: &Ready) -> SocketAddr {
-    let address = ready.url.strip_prefix("https://").and_then(|rest| rest.trim_end_matches('/').parse().ok());
+    let address =
+        ready.url.strip_prefix("https://").and_then(|rest| rest.trim_end_matches('/').parse().ok());
     address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
@@ -231,8 +253,13 @@ fn folder_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "dev".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-fn master_part(layout: &Layout, http: SocketAddr, quic: SocketAddr) -> Result<Part, CliError> {
-    let dir = layout.part("master");
+fn master_part(
+    layout: &Layout,
+    made: &Made,
+    http: SocketAddr,
+    quic: SocketAddr,
+) -> Result<Part, CliError> {
+    let dir = made.master.clone();
     let args: Vec<OsString> = vec![
         "master".into(),
         "--with-parent".into(),
@@ -243,18 +270,26 @@ fn master_part(layout: &Layout, http: SocketAddr, quic: SocketAddr) -> Result<Pa
         "--quic".into(),
         quic.to_string().into(),
         "--identity".into(),
-        layout.identity("master").into(),
+        made.identity.clone().into(),
         "--token-file".into(),
-        layout.token().into(),
+        made.token_file.clone().into(),
     ];
     Part::new("master", args, &dir, layout.part("master.log"))
 }
 
-fn agent_part(layout: &Layout, name: &str, master: SocketAddr, args: &DevArgs) -> Result<Part, CliError> {
+fn agent_part(
+    layout: &Layout,
+    name: &str,
+    master: SocketAddr,
+    args: &DevArgs,
+) -> Result<Part, CliError> {
     let dir = layout.part(name);
     let agents = u64::from(args.agents);
-    let cpus = args.cpus.unwrap_or_else(|| (machine_cpu_milli() / agents).max(AGENT_CPU_MILLI_LEAST));
-    let memory = args.memory.unwrap_or_else(|| (machine_memory_bytes() / 4 * 3 / agents).max(AGENT_MEMORY_BYTES_LEAST));
+    let cpus =
+        args.cpus.unwrap_or_else(|| (machine_cpu_milli() / agents).max(AGENT_CPU_MILLI_LEAST));
+    let memory = args
+        .memory
+        .unwrap_or_else(|| (machine_memory_bytes() / 4 * 3 / agents).max(AGENT_MEMORY_BYTES_LEAST));
     let flags: Vec<OsString> = vec![
         "agent".into(),
         "--with-parent".into(),
@@ -296,7 +331,10 @@ async fn await_agents(context: &Context, agents: u32) -> Result<(), CliError> {
     bar.finish_and_clear();
     waited.unwrap_or_else(|_late| {
         let dir = context.dir.clone().unwrap_or_default();
-        let late = CliError::failed(format!("the agents did not connect within {} s", READY_MOST.as_secs()));
+        let late = CliError::failed(format!(
+            "the agents did not connect within {} s",
+            READY_MOST.as_secs()
+        ));
         Err(late.hint(format!("see {}/agent-*.log", dir.display())))
     })
 }

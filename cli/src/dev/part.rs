@@ -53,9 +53,15 @@ impl Part {
     ///
     /// # Errors
     /// When the folder cannot be made, or the program cannot be found.
-    pub(crate) fn new(name: &str, args: Vec<OsString>, dir: &Path, log: PathBuf) -> Result<Self, CliError> {
+    pub(crate) fn new(
+        name: &str,
+        args: Vec<OsString>,
+        dir: &Path,
+        log: PathBuf,
+    ) -> Result<Self, CliError> {
         make_dir(dir)?;
-        let executable = std::env::current_exe().map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
+        let executable = std::env::current_exe()
+            .map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
         Ok(Self { name: name.to_owned(), executable, args, pid_file: dir.join("pid"), log })
     }
 
@@ -93,10 +99,22 @@ impl Part {
     }
 
     fn spawn(&self, stdout: Stdio) -> Result<Child, CliError> {
-        let failed = |error: std::io::Error| CliError::failed(format!("cannot start the {}", self.name)).because(&error);
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log).map_err(failed)?;
+        let failed = |error: std::io::Error| {
+            CliError::failed(format!("cannot start the {}", self.name)).because(&error)
+        };
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.log)
+            .map_err(failed)?;
         let mut command = Command::new(&self.executable);
-        command.args(&self.args).stdin(Stdio::piped()).stdout(stdout).stderr(log).kill_on_drop(true);
+        command
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(stdout)
+            .stderr(log)
+            .kill_on_drop(true);
         // Ctrl-C is for `tepui dev`, which then ends its parts in order.
         command.process_group(0);
         let child = command.spawn().map_err(failed)?;
@@ -122,7 +140,11 @@ impl Part {
                 pause = BACKOFF_FIRST;
             }
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            out::note(format_args!("{} ended ({how}); starting it again; its log: {}", self.name, self.log.display()));
+            out::note(format_args!(
+                "{} ended ({how}); starting it again; its log: {}",
+                self.name,
+                self.log.display()
+            ));
             child = loop {
                 tokio::select! {
                     _ = &mut stopped => return,

@@ -12,12 +12,14 @@ use crate::out;
 use crate::task::{tell_dropped, to_streams};
 use futures_util::{StreamExt as _, stream};
 use reqwest::Method;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tepui_proto::TaskState;
 use tepui_proto::api::TaskView;
 use tepui_proto::control::LogStream;
+use tepui_proto::limits;
 
 /// Instances watched at once: each takes two streams of one connection, and a server allows some 200.
 const WATCHED: usize = 64;
@@ -25,6 +27,8 @@ const WATCHED: usize = 64;
 const WAIT_MS: &str = "20000";
 /// How long logs may trail behind the end of their task.
 const LOG_GRACE: Duration = Duration::from_secs(5);
+/// How often logs are asked for in vain once their task has ended.
+const TRIES_AFTER_END: u32 = 4;
 /// First and longest pause before asking for what is not there yet.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
 const PAUSE_MOST: Duration = Duration::from_millis(200);
@@ -37,7 +41,11 @@ const INTERRUPTED: u8 = 130;
 ///
 /// # Errors
 /// The first task that did not end by itself, and outputs that cannot be written.
-pub(crate) async fn follow_all(client: &Client, tasks: &[String], files: &[PathBuf]) -> Result<ExitCode, CliError> {
+pub(crate) async fn follow_all(
+    client: &Client,
+    tasks: &[String],
+    files: &[PathBuf],
+) -> Result<ExitCode, CliError> {
     let many = tasks.len() > 1;
     let watched = stream::iter(tasks.iter().enumerate())
         .map(|(at, task)| async move {
@@ -48,23 +56,17 @@ pub(crate) async fn follow_all(client: &Client, tasks: &[String], files: &[PathB
         .buffered(WATCHED)
         .collect::<Vec<_>>();
     tokio::pin!(watched);
-    let mut interrupted = false;
-    let ends = loop {
-        tokio::select! {
-            ends = &mut watched => break ends,
-            _ = tokio::signal::ctrl_c() => {
-                if interrupted {
-                    return Ok(ExitCode::from(INTERRUPTED));
-                }
-                interrupted = true;
-                out::note("stopping the run; Ctrl-C again leaves it alone");
-                stop(client, tasks).await;
+    let ends = tokio::select! {
+        ends = &mut watched => ends,
+        _ = tokio::signal::ctrl_c() => {
+            out::note("stopping the run; Ctrl-C again leaves it alone");
+            tokio::select! {
+                () = stop_and_watch(client, tasks, watched) => {}
+                _ = tokio::signal::ctrl_c() => {}
             }
+            return Ok(ExitCode::from(INTERRUPTED));
         }
     };
-    if interrupted {
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
     let mut exit = 0;
     for end in ends {
         let (at, view, code) = end?;
@@ -80,6 +82,14 @@ pub(crate) async fn follow_all(client: &Client, tasks: &[String], files: &[PathB
     Ok(ExitCode::from(exit))
 }
 
+/// Asks for the end and goes on telling logs until it has come, or the grace of a task is long over.
+async fn stop_and_watch<T>(client: &Client, tasks: &[String], watched: impl Future<Output = T>) {
+    stop(client, tasks).await;
+    let grace = Duration::from_millis(limits::KILL_GRACE_MS) + LOG_GRACE;
+    // How they ended is not told any more.
+    let _ends = tokio::time::timeout(grace, watched).await;
+}
+
 /// Logs and end of one task.
 async fn watch(client: &Client, task: &str, prefix: String) -> Result<TaskView, CliError> {
     let (mut lines_out, mut lines_err) = (Prefixed::new(prefix.clone()), Prefixed::new(prefix));
@@ -88,13 +98,15 @@ async fn watch(client: &Client, task: &str, prefix: String) -> Result<TaskView, 
             LogStream::Stdout => to_streams(stream, &lines_out.push(bytes)),
             LogStream::Stderr => to_streams(stream, &lines_err.push(bytes)),
         };
-        let logs = all_logs(client, task, &mut sink);
+        let ended = Cell::new(false);
+        let logs = all_logs(client, task, &ended, &mut sink);
         let end = wait_final(client, task);
         tokio::pin!(logs, end);
         let (view, dropped) = tokio::select! {
             dropped = &mut logs => (end.await?, dropped?),
             view = &mut end => {
                 let view = view?;
+                ended.set(true);
                 let dropped = if has_run(&view) { tokio::time::timeout(LOG_GRACE, logs).await.unwrap_or(Ok(0))? } else { 0 };
                 (view, dropped)
             }
@@ -111,20 +123,37 @@ async fn watch(client: &Client, task: &str, prefix: String) -> Result<TaskView, 
 async fn all_logs(
     client: &Client,
     task: &str,
+    ended: &Cell<bool>,
     sink: &mut impl FnMut(LogStream, &[u8]) -> Result<(), CliError>,
 ) -> Result<u64, CliError> {
     let mut told = Told::default();
     let mut pause = PAUSE_FIRST;
+    let mut tries_left = TRIES_AFTER_END;
     loop {
         let before = told;
-        match logs::read(client, Wanted { framework: FRAMEWORK, task, follow: true }, &mut told, sink).await {
-            Ok(LogEnd::Complete { stdout_dropped, stderr_dropped }) => return Ok(stdout_dropped + stderr_dropped),
+        match logs::read(
+            client,
+            Wanted { framework: FRAMEWORK, task, follow: true },
+            &mut told,
+            sink,
+        )
+        .await
+        {
+            Ok(LogEnd::Complete { stdout_dropped, stderr_dropped }) => {
+                return Ok(stdout_dropped + stderr_dropped);
+            }
             Ok(LogEnd::Cut) => {}
             Err(error) if error.exit == Exit::Unreachable => {}
             Err(error) => return Err(error),
         }
         if told != before {
             pause = PAUSE_FIRST;
+        } else if ended.get() {
+            // A task that never wrote anything may have no logs at all.
+            tries_left -= 1;
+            if tries_left == 0 {
+                return Ok(0);
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MOST);
@@ -136,12 +165,22 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
     let mut pause = PAUSE_FIRST;
     let mut unreached = 0;
     loop {
-        let request = client.request(Method::GET, &["tasks", FRAMEWORK, task]).query(&[("wait", "final"), ("timeout_ms", WAIT_MS)]);
+        let request = client
+            .request(Method::GET, &["tasks", FRAMEWORK, task])
+            .query(&[("wait", "final"), ("timeout_ms", WAIT_MS)]);
         match client.json::<TaskView>(request).await {
             Ok(view) if view.state.is_final() => return Ok(view),
             Ok(_) => unreached = 0,
-            Err(error) if error.has_code("task-unknown") => unreached = 0,
-            Err(error) if error.exit == Exit::Unreachable && unreached < UNREACHED_MOST => unreached += 1,
+            Err(error) if error.has_code("task-unknown") => {
+                unreached = 0;
+                if !is_to_come(client, task).await? {
+                    return Err(CliError::failed("it was stopped before it began")
+                        .cause(format_args!("task `{FRAMEWORK}/{task}`")));
+                }
+            }
+            Err(error) if error.exit == Exit::Unreachable && unreached < UNREACHED_MOST => {
+                unreached += 1
+            }
             Err(error) => return Err(error),
         }
         tokio::time::sleep(pause).await;
@@ -151,7 +190,8 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
 
 /// Whether there can be logs: its sandbox was made.
 fn has_run(view: &TaskView) -> bool {
-    matches!(view.state, TaskState::Finished | TaskState::Failed | TaskState::Killed) && view.agent.is_some()
+    matches!(view.state, TaskState::Finished | TaskState::Failed | TaskState::Killed)
+        && view.agent.is_some()
 }
 
 /// The exit code of a program that ended by itself.
@@ -171,7 +211,12 @@ fn exit_byte(code: i32) -> u8 {
 fn ended_badly(view: &TaskView) -> CliError {
     let what = if view.message.is_empty() { &view.reason } else { &view.message };
     let place = view.agent.as_ref().map(|agent| format!(" on agent `{agent}`")).unwrap_or_default();
-    let error = CliError::failed(what.clone()).cause(format_args!("task `{}` {}{place}: {}", view.id, verb(view.state), view.reason));
+    let error = CliError::failed(what.clone()).cause(format_args!(
+        "task `{}` {}{place}: {}",
+        view.id,
+        verb(view.state),
+        view.reason
+    ));
     match hint(&view.reason) {
         Some(hint) => error.hint(hint),
         None => error,
@@ -189,34 +234,68 @@ fn verb(state: TaskState) -> &'static str {
 
 fn hint(reason: &str) -> Option<&'static str> {
     Some(match reason {
-        "out-of-memory" => "raise the limit with `--memory`, or see who has room: `tepui agent ls --free`",
+        "out-of-memory" => {
+            "raise the limit with `--memory`, or see who has room: `tepui agent ls --free`"
+        }
         "out-of-fuel" => "raise the limit with `--fuel`",
         "wall-time-exceeded" => "raise the limit with `--time`",
         "disk-exceeded" => "raise the limit with `--disk`",
         "output-unavailable" => "see that the program writes every file that `--output` names",
         "input-unavailable" => "see `tepui blob ls`",
         "module-imports" => "build it with `--target wasm32-wasip1` or `--target wasm32-wasip2`",
-        "cell-died" | "agent-restarted" | "agent-replaced" | "agent-unreachable" => "run it again; see the agents: `tepui agent ls`",
+        "cell-died" | "agent-restarted" | "agent-replaced" | "agent-unreachable" => {
+            "run it again; see the agents: `tepui agent ls`"
+        }
         _ => return None,
     })
 }
 
-/// Asks for the end of every task; those that were not launched yet are the framework's to forget.
+/// Asks the framework to end every task, and to forget those that were not launched yet.
 async fn stop(client: &Client, tasks: &[String]) {
-    if let Some(run) = tasks.first().and_then(|task| task.strip_prefix('r')).and_then(|rest| rest.split('-').next()) {
-        // Older ones do not know this; the tasks are killed one by one all the same.
-        let _asked = client.post(&["frameworks", FRAMEWORK, "http", "runs", run, "kill"]).await;
-    }
-    let kills = stream::iter(tasks).map(|task| async move { client.post(&["tasks", FRAMEWORK, task, "kill"]).await });
-    let refused = kills.buffer_unordered(WATCHED).filter_map(|kill| async move { kill.err() }).collect::<Vec<_>>().await;
-    for error in refused.iter().filter(|error| !error.has_code("task-unknown")).take(1) {
-        out::note(format_args!("warning: {}", error.message));
+    let Some(run) = tasks.first().and_then(|task| run_of(task)) else { return };
+    let request = client.request(Method::DELETE, &["frameworks", FRAMEWORK, "http", "runs", run]);
+    if let Err(error) = client.send(request).await {
+        out::note(format_args!("warning: the run cannot be stopped: {}", error.message));
     }
 }
 
-async fn keep_outputs(client: &Client, view: &TaskView, files: &[PathBuf], instance: Option<usize>) -> Result<(), CliError> {
+/// `7` of `r7-0`.
+fn run_of(task: &str) -> Option<&str> {
+    task.strip_prefix('r')?.split('-').next()
+}
+
+/// Whether a task that is not there is still to come, as its framework has it.
+async fn is_to_come(client: &Client, task: &str) -> Result<bool, CliError> {
+    let Some(run) = run_of(task) else { return Ok(false) };
+    let shown: serde_json::Value =
+        match client.get(&["frameworks", FRAMEWORK, "http", "runs", run]).await {
+            Ok(shown) => shown,
+            Err(error) if error.has_code("run-unknown") => return Ok(false),
+            // Its scheduler may be on its way to another agent.
+            Err(_) => return Ok(true),
+        };
+    let tasks = shown.get("tasks").and_then(serde_json::Value::as_array);
+    let own = tasks
+        .into_iter()
+        .flatten()
+        .find(|shown| shown.get("task").and_then(serde_json::Value::as_str) == Some(task));
+    let state = own.and_then(|own| own.get("state")).and_then(serde_json::Value::as_str);
+    Ok(matches!(state, Some("waiting" | "launched")))
+}
+
+async fn keep_outputs(
+    client: &Client,
+    view: &TaskView,
+    files: &[PathBuf],
+    instance: Option<usize>,
+) -> Result<(), CliError> {
     if view.outputs.len() < files.len() {
-        return Err(CliError::failed(format!("task `{}` left {} of {} outputs", view.id, view.outputs.len(), files.len())));
+        return Err(CliError::failed(format!(
+            "task `{}` left {} of {} outputs",
+            view.id,
+            view.outputs.len(),
+            files.len()
+        )));
     }
     // A task's outputs come in the order in which they were asked for.
     for (output, file) in view.outputs.iter().zip(files) {
@@ -267,7 +346,10 @@ mod tests {
     fn a_program_that_was_ended_is_told_with_its_reason_and_a_hint() {
         let error = judge(&ended(TaskState::Failed, "out-of-fuel", None)).unwrap_err();
         let words = error.render(false);
-        assert!(words.contains("task `run/r1-0` failed on agent `agent-1`: out-of-fuel"), "{words}");
+        assert!(
+            words.contains("task `run/r1-0` failed on agent `agent-1`: out-of-fuel"),
+            "{words}"
+        );
         assert!(words.contains("--fuel"), "{words}");
     }
 }

@@ -36,7 +36,10 @@ pub(crate) fn check_size(size_bytes: u64, path: &Path) -> Result<(), CliError> {
         return Ok(());
     }
     let (has, most) = (Bytes(size_bytes), Bytes(limits::MODULE_BYTES));
-    let refused = CliError::failed(format!("the module `{}` has {has}, and at most {most} are allowed", path.display()));
+    let refused = CliError::failed(format!(
+        "the module `{}` has {has}, and at most {most} are allowed",
+        path.display()
+    ));
     Err(refused.hint("build it in release, and strip it: `wasm-tools strip`, or `strip = true` in the Cargo profile"))
 }
 
@@ -82,7 +85,12 @@ mod tests {
 
     #[test]
     fn a_module_over_the_limit_is_refused_with_both_numbers() {
-        let refused = check_size(limits::MODULE_BYTES + (1 << 20), Path::new("x.wasm")).unwrap_err();
-        assert!(refused.message.contains("33 MiB") && refused.message.contains("32 MiB"), "{}", refused.message);
+        let refused =
+            check_size(limits::MODULE_BYTES + (1 << 20), Path::new("x.wasm")).unwrap_err();
+        assert!(
+            refused.message.contains("33 MiB") && refused.message.contains("32 MiB"),
+            "{}",
+            refused.message
+        );
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct RunArgs {
     /// A WASI module or component, or `sha256:HEX` of one that the cluster has.
     module: PathBuf,
     /// Cores, such as 0.5.
-    #[arg(long, default_value = "0.1", value_parser = parse_cpus)]
+    #[arg(long, default_value = "0.5", value_parser = parse_cpus)]
     cpus: u64,
     /// Memory of the sandbox, such as 64MiB.
     #[arg(long, default_value = "64MiB", value_parser = parse_size)]
@@ -110,7 +110,9 @@ struct Started {
 pub(crate) async fn run(client: &Client, args: RunArgs) -> Result<ExitCode, CliError> {
     let shown = args.module.display().to_string();
     let doing = |error: CliError| match error.exit {
-        Exit::Failed if !error.message.starts_with("cannot run") => error.doing(format_args!("cannot run `{shown}`")),
+        Exit::Failed if !error.message.starts_with("cannot run") => {
+            error.doing(format_args!("cannot run `{shown}`"))
+        }
         _ => error,
     };
     let module = provide_module(client, &args).await.map_err(doing)?;
@@ -125,7 +127,8 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> Result<ExitCode, CliE
 async fn provide_module(client: &Client, args: &RunArgs) -> Result<Digest, CliError> {
     let given = args.module.to_str().filter(|text| text.starts_with("sha256:"));
     if let Some(text) = given {
-        let digest = text.parse().map_err(|error: tepui_proto::ids::DigestError| CliError::usage(format!("`{text}`: {error}")))?;
+        let parsed = text.parse::<Digest>();
+        let digest = parsed.map_err(|error| CliError::usage(format!("`{text}`: {error}")))?;
         check_module(client, digest, Kind::Command).await?;
         return Ok(digest);
     }
@@ -144,16 +147,25 @@ async fn provide_module(client: &Client, args: &RunArgs) -> Result<Digest, CliEr
     }
 }
 
-async fn provide_inputs(client: &Client, inputs: &[(String, String)]) -> Result<Vec<RunInput>, CliError> {
+async fn provide_inputs(
+    client: &Client,
+    inputs: &[(String, String)],
+) -> Result<Vec<RunInput>, CliError> {
     let is_digest = |source: &str| source.starts_with("sha256:");
-    let files: Vec<PathBuf> = inputs.iter().filter(|(source, _)| !is_digest(source)).map(|(source, _)| PathBuf::from(source)).collect();
+    let files: Vec<PathBuf> = inputs
+        .iter()
+        .filter(|(source, _)| !is_digest(source))
+        .map(|(source, _)| PathBuf::from(source))
+        .collect();
     let uploads = if files.is_empty() { Vec::new() } else { hash_all(files).await? };
     upload_all(client, &uploads).await?;
     let mut digests = uploads.iter().map(|upload| named(upload.digest));
     let input = |(source, path): &(String, String)| {
-        check_sandbox_path(path).map_err(|error| CliError::usage(format!("`--input …={path}`: {error}")))?;
-        let source = if is_digest(source) { source.clone() } else { digests.next().unwrap_or_default() };
-        Ok(RunInput { source, path: path.clone() })
+        check_sandbox_path(path)
+            .map_err(|error| CliError::usage(format!("`--input …={path}`: {error}")))?;
+        let source =
+            if is_digest(source) { source.clone() } else { digests.next().unwrap_or_default() };
+        Ok::<_, CliError>(RunInput { source, path: path.clone() })
     };
     inputs.iter().map(input).collect()
 }
@@ -162,7 +174,8 @@ fn request(args: &RunArgs, module: Digest, inputs: Vec<RunInput>) -> Result<RunR
     let key = format!("{:032x}", rand::random::<u128>());
     let mut outputs = Vec::with_capacity(args.outputs.len());
     for (at, (path, _)) in args.outputs.iter().enumerate() {
-        check_sandbox_path(path).map_err(|error| CliError::usage(format!("`--output {path}=…`: {error}")))?;
+        check_sandbox_path(path)
+            .map_err(|error| CliError::usage(format!("`--output {path}=…`: {error}")))?;
         // A framework's names are written once; the key makes them this run's own.
         outputs.push(RunOutput { path: path.clone(), blob: format!("{key}-{at}") });
     }
@@ -189,16 +202,20 @@ async fn start(client: &Client, request: &RunRequest) -> Result<Vec<String>, Cli
     let mut pause = Duration::from_millis(20);
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let post = client.request(Method::POST, &["frameworks", FRAMEWORK, "http", "runs"]).json(request);
+        let post =
+            client.request(Method::POST, &["frameworks", FRAMEWORK, "http", "runs"]).json(request);
         let error = match client.json::<Started>(post).await {
             Ok(started) => return Ok(started.tasks),
             Err(error) => error,
         };
         match error.code.as_deref() {
             Some("framework-unknown" | "framework-ended") => {
-                submit_embedded(client, FRAMEWORK, GUEST).await.map_err(|error| error.doing("the `run` framework"))?;
+                submit_embedded(client, FRAMEWORK, GUEST)
+                    .await
+                    .map_err(|error| error.doing("the `run` framework"))?;
             }
-            Some("request-timeout" | "too-many-requests" | "framework-stopping" | "not-leader") => {}
+            Some("request-timeout" | "too-many-requests" | "framework-stopping" | "not-leader") => {
+            }
             None if error.exit == Exit::Unreachable && last.is_some() => {}
             // Nothing answered at all: say so at once.
             _ => return Err(error),
@@ -213,13 +230,16 @@ async fn start(client: &Client, request: &RunRequest) -> Result<Vec<String>, Cli
 
 fn key_value(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| format!("`{text}` is not of the form A=B"))
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("`{text}` is not of the form A=B"))
 }
 
 /// The last `=` separates, since local names hold what they like.
 fn source_path(text: &str) -> Result<(String, String), String> {
-    let pair = text.rsplit_once('=').filter(|(source, path)| !source.is_empty() && !path.is_empty());
-    pair.map(|(source, path)| (source.to_owned(), path.to_owned())).ok_or_else(|| format!("`{text}` is not of the form SRC=PATH"))
+    let pair =
+        text.rsplit_once('=').filter(|(source, path)| !source.is_empty() && !path.is_empty());
+    pair.map(|(source, path)| (source.to_owned(), path.to_owned()))
+        .ok_or_else(|| format!("`{text}` is not of the form SRC=PATH"))
 }
 
 #[cfg(test)]

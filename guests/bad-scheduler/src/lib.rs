@@ -43,10 +43,12 @@ impl Scheduler for Bad {
             "never-returns" => spin(),
             "hog" => hog(),
             "recurse" => {
-            black_box(recurse(black_box(1)));
-        }
+                black_box(recurse(black_box(1)));
+            }
             "huge-answer" => (0..64).for_each(|n| cx.put(&format!("k{n}"), &vec![7_u8; 60 << 10])),
-            "floods-log" => (0..100_000).for_each(|n| tepui_sdk::info!("{n} {}", "x".repeat(1_000))),
+            "floods-log" => {
+                (0..100_000).for_each(|n| tepui_sdk::info!("{n} {}", "x".repeat(1_000)))
+            }
             "sits-on-offers" => offers.iter().for_each(|offer| cx.keep(offer)),
             "accepts-unheld" => accept_unheld(cx, &offers),
             "over-launches" => over_launch(cx, &offers),

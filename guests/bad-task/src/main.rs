@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         "sleep" => std::thread::sleep(Duration::from_millis(number)),
         "spin" => spin(number),
         _ => {
-            eprintln!("bad-task: `{mode}` is none of loop, memory, recurse, trap, log-flood, fds, exit, sleep, spin");
+            eprintln!(
+                "bad-task: `{mode}` is none of loop, memory, recurse, trap, log-flood, fds, exit, sleep, spin"
+            );
             return ExitCode::from(2);
         }
     }

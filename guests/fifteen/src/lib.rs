@@ -3,8 +3,8 @@
 use tepui_sdk::{Cx, Offer, Scheduler, Task, TaskStatus};
 impl Scheduler for Fifteen {
     fn on_offers(&mut self, cx: &mut Cx, offers: Vec<Offer>) {
-        for (offer, n) in offers.iter().filter(|offer| offer.has(100, 32)).zip(cx.add("launched", 0)..3) {
-            cx.accept(offer).launch(Task::command(format!("hello-{n}"), "hello").cpu_milli(100).memory_mib(32));
+        for (offer, n) in offers.iter().filter(|o| o.has(100, 32)).zip(cx.add("launched", 0)..3) {
+            cx.accept(offer).launch(Task::command(format!("hello-{n}"), "hello").size(100, 32));
             cx.add("launched", 1);
         }
     }

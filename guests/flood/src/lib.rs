@@ -31,7 +31,13 @@ pub struct Flood {
 impl Default for Flood {
     fn default() -> Self {
         let each = Resources { cpu_milli: 10, memory_bytes: 4 << 20, ..Resources::none() };
-        Self { count: Count::default(), tasks: 10_000, in_flight: 1_000, module: "noop".to_owned(), each }
+        Self {
+            count: Count::default(),
+            tasks: 10_000,
+            in_flight: 1_000,
+            module: "noop".to_owned(),
+            each,
+        }
     }
 }
 
@@ -77,12 +83,17 @@ impl Scheduler for Flood {
     }
 
     fn on_turn_end(&mut self, cx: &mut Cx) {
+        cx.decline_rest(0);
         cx.put(KEY, &self.count);
         let Count { begun_ms, ended, failed, .. } = self.count;
         if ended >= self.tasks {
             let ms = cx.now_ms().saturating_sub(begun_ms);
             let report = serde_json::json!({ "tasks": ended, "failed": failed, "ms": ms });
-            return if failed == 0 { cx.complete(report.to_string()) } else { cx.fail(report.to_string()) };
+            return if failed == 0 {
+                cx.complete(report.to_string())
+            } else {
+                cx.fail(report.to_string())
+            };
         }
         let count = u32::try_from(self.open()).unwrap_or(u32::MAX);
         let want = Want::new(0, cx.first_role(), count, self.each.clone());

@@ -22,7 +22,8 @@ fn main() -> ExitCode {
 fn say(args: &[String]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "hello{}", args.iter().map(|arg| format!(" {arg}")).collect::<String>())?;
-    let mut variables: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("TEPUI_")).collect();
+    let mut variables: Vec<(String, String)> =
+        std::env::vars().filter(|(name, _)| name.starts_with("TEPUI_")).collect();
     variables.sort();
     for (name, value) in variables {
         writeln!(out, "{name}={value}")?;

@@ -99,46 +99,72 @@ impl RunSpec {
     /// Says what is wrong with it.
     pub fn read(body: &[u8]) -> Result<Self, Refused> {
         let invalid = |message: String| refused(400, "invalid-run", message);
-        let spec: Self = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
-        if spec.key.is_empty() || spec.key.len() > KEY_BYTES || !spec.key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(invalid(format!("`key` must be 1 to {KEY_BYTES} printable ASCII characters")));
+        let spec: Self =
+            serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
+        if spec.key.is_empty()
+            || spec.key.len() > KEY_BYTES
+            || !spec.key.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(invalid(format!(
+                "`key` must be 1 to {KEY_BYTES} printable ASCII characters"
+            )));
         }
         let hex = spec.module.strip_prefix("sha256:").unwrap_or_default();
         if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(invalid(format!("`module` is `{}`, and must be `sha256:` with 64 digits", spec.module)));
+            return Err(invalid(format!(
+                "`module` is `{}`, and must be `sha256:` with 64 digits",
+                spec.module
+            )));
         }
         if spec.instances == 0 || spec.instances > INSTANCES {
-            return Err(invalid(format!("`instances` is {}, and must be 1 to {INSTANCES}", spec.instances)));
+            return Err(invalid(format!(
+                "`instances` is {}, and must be 1 to {INSTANCES}",
+                spec.instances
+            )));
         }
         if spec.cpu_milli == 0 {
             return Err(invalid("`cpu_milli` is 0, and must be at least 1".to_owned()));
         }
         if spec.memory_bytes < MEMORY_BYTES_MIN {
-            return Err(invalid(format!("`memory_bytes` is {}, and must be at least 1 MiB", spec.memory_bytes)));
+            return Err(invalid(format!(
+                "`memory_bytes` is {}, and must be at least 1 MiB",
+                spec.memory_bytes
+            )));
         }
         if body.len() > SPEC_BYTES {
-            return Err(invalid(format!("the run takes {} bytes, and at most {SPEC_BYTES} are kept", body.len())));
+            return Err(invalid(format!(
+                "the run takes {} bytes, and at most {SPEC_BYTES} are kept",
+                body.len()
+            )));
         }
         Ok(spec)
     }
 
     /// What each instance needs.
     pub fn each(&self) -> Resources {
-        let (cpu_milli, memory_bytes, disk_bytes) = (self.cpu_milli, self.memory_bytes, self.disk_bytes);
+        let (cpu_milli, memory_bytes, disk_bytes) =
+            (self.cpu_milli, self.memory_bytes, self.disk_bytes);
         Resources { cpu_milli, memory_bytes, disk_bytes, ..Resources::none() }
     }
 
     /// One instance's task.
     pub fn task(&self, run: u64, instance: usize) -> Task {
-        let mut task = Task::command(task_id(run, instance), self.module.as_str()).resources(self.each());
+        let mut task =
+            Task::command(task_id(run, instance), self.module.as_str()).resources(self.each());
         task.args.clone_from(&self.args);
         task.env.clone_from(&self.env);
         task.limits = Limits { fuel: self.fuel, wall_time: self.wall_ms, log_bytes: None };
         let inputs = self.inputs.iter();
-        let whole = |input: &RunInput| Input { source: input.source.clone(), range: None, path: input.path.clone() };
+        let whole = |input: &RunInput| Input {
+            source: input.source.clone(),
+            range: None,
+            path: input.path.clone(),
+        };
         task.inputs = inputs.map(whole).collect();
         let outputs = self.outputs.iter();
-        task.outputs = outputs.map(|output| Output { path: output.path.clone(), blob: self.blob(output, instance) }).collect();
+        task.outputs = outputs
+            .map(|output| Output { path: output.path.clone(), blob: self.blob(output, instance) })
+            .collect();
         if self.instances > 1 {
             task = task.env("TEPUI_INSTANCE", instance.to_string());
         }
@@ -146,7 +172,11 @@ impl RunSpec {
     }
 
     fn blob(&self, output: &RunOutput, instance: usize) -> String {
-        if self.instances == 1 { output.blob.clone() } else { format!("{}-{instance}", output.blob) }
+        if self.instances == 1 {
+            output.blob.clone()
+        } else {
+            format!("{}-{instance}", output.blob)
+        }
     }
 }
 

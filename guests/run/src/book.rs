@@ -50,9 +50,12 @@ pub struct Run {
 impl Run {
     fn new(key: String, spec: Option<RunSpec>, instances: Vec<Instance>) -> Self {
         let text = |spec: &RunSpec| {
-            let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-            let inputs: usize = spec.inputs.iter().map(|input| input.source.len() + input.path.len() + 4).sum();
-            let outputs: usize = spec.outputs.iter().map(|output| output.path.len() + output.blob.len() + 4).sum();
+            let env: usize =
+                spec.env.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+            let inputs: usize =
+                spec.inputs.iter().map(|input| input.source.len() + input.path.len() + 4).sum();
+            let outputs: usize =
+                spec.outputs.iter().map(|output| output.path.len() + output.blob.len() + 4).sum();
             160 + spec.args.iter().map(|arg| arg.len() + 2).sum::<usize>() + env + inputs + outputs
         };
         // An ended instance takes a word and a code.
@@ -62,7 +65,11 @@ impl Run {
 
     /// Numbers of the instances that are to be launched.
     pub fn waiting(&self) -> impl Iterator<Item = usize> {
-        self.instances.iter().enumerate().filter(|(_, state)| **state == Instance::Waiting).map(|(number, _)| number)
+        self.instances
+            .iter()
+            .enumerate()
+            .filter(|(_, state)| **state == Instance::Waiting)
+            .map(|(number, _)| number)
     }
 }
 

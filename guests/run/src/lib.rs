@@ -30,10 +30,15 @@ impl Runs {
     fn post(&mut self, cx: &mut Cx, body: &[u8]) -> Answer {
         let spec = RunSpec::read(body)?;
         if let Some((number, run)) = self.book.by_key(&spec.key) {
-            return Ok((200, serde_json::json!({ "tasks": task_ids(number, run.instances.len()) })));
+            return Ok((
+                200,
+                serde_json::json!({ "tasks": task_ids(number, run.instances.len()) }),
+            ));
         }
         let instances = usize::try_from(spec.instances).unwrap_or_default();
-        let busy = || refused(503, "too-many-runs", "too many runs wait or are under way; try again later");
+        let busy = || {
+            refused(503, "too-many-runs", "too many runs wait or are under way; try again later")
+        };
         let number = self.book.begin(cx, spec).ok_or_else(busy)?;
         Ok((201, serde_json::json!({ "tasks": task_ids(number, instances) })))
     }
@@ -55,7 +60,9 @@ impl Runs {
         let instances = self.book.run(number).ok_or_else(|| unknown(number))?.instances.clone();
         for (instance, state) in instances.into_iter().enumerate() {
             match state {
-                Instance::Waiting => self.book.set(cx, number, instance, Instance::Ended("killed".to_owned(), None)),
+                Instance::Waiting => {
+                    self.book.set(cx, number, instance, Instance::Ended("killed".to_owned(), None))
+                }
                 Instance::Launched => cx.kill(task_id(number, instance)),
                 Instance::Ended(..) => {}
             }
@@ -132,6 +139,7 @@ impl Scheduler for Runs {
     }
 
     fn on_turn_end(&mut self, cx: &mut Cx) {
+        cx.decline_rest(0);
         let role = cx.first_role().to_owned();
         let mut wants = Vec::new();
         for number in self.book.waiting().take(WANTS) {

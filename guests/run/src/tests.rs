@@ -97,17 +97,18 @@ fn a_run_can_be_stopped_before_and_after_its_launch() {
 fn bad_bodies_are_told_what_is_wrong() {
     let mut cluster = cluster();
     let good = body("k", 1);
+    let long = format!("\"{}\"", "x".repeat(api::SPEC_BYTES));
     let bad = [
-        ("{", "EOF"),
-        (&good.replace("\"key\"", "\"kee\""), "kee"),
-        (&good.replace("sha256:ab", "ab"), "`module`"),
-        (&good.replace("\"instances\":1", "\"instances\":0"), "`instances`"),
-        (&good.replace("\"cpu_milli\":100", "\"cpu_milli\":-1"), "-1"),
-        (&good.replace("33554432", "1"), "`memory_bytes`"),
-        (&good.replace("\"x\"", &format!("\"{}\"", "x".repeat(api::SPEC_BYTES))), "bytes"),
+        ("{".to_owned(), "EOF"),
+        (good.replace("\"key\"", "\"kee\""), "kee"),
+        (good.replace("sha256:ab", "ab"), "`module`"),
+        (good.replace("\"instances\":1", "\"instances\":0"), "`instances`"),
+        (good.replace("\"cpu_milli\":100", "\"cpu_milli\":-1"), "-1"),
+        (good.replace("33554432", "1"), "`memory_bytes`"),
+        (good.replace("\"x\"", &long), "bytes"),
     ];
     for (body, word) in bad {
-        let (status, told) = post(&mut cluster, body);
+        let (status, told) = post(&mut cluster, &body);
         assert_eq!((status, told["code"].as_str()), (400, Some("invalid-run")));
         assert!(told["message"].as_str().unwrap().contains(word), "{told}");
     }

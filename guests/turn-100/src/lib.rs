@@ -9,7 +9,9 @@ pub struct Turn100;
 impl Scheduler for Turn100 {
     fn on_offers(&mut self, cx: &mut Cx, offers: Vec<Offer>) {
         for offer in &offers {
-            cx.accept(offer).launch(Task::command(format!("t{}", offer.id), "noop").cpu_milli(10).memory_mib(4));
+            cx.accept(offer).launch(
+                Task::command(format!("t{}", offer.id), "noop").cpu_milli(10).memory_mib(4),
+            );
         }
     }
 }

@@ -34,8 +34,12 @@ impl std::fmt::Display for CountsError {
         match self {
             Self::Read(_) => f.write_str("counts cannot be read"),
             Self::Line(line) => write!(f, "`{line}` is no line of a counts file"),
-            Self::Overlap { blob, first } => write!(f, "input {blob} is counted twice from byte {first} on"),
-            Self::Incomplete { blob, end } => write!(f, "input {blob} is not complete around byte {end}"),
+            Self::Overlap { blob, first } => {
+                write!(f, "input {blob} is counted twice from byte {first} on")
+            }
+            Self::Incomplete { blob, end } => {
+                write!(f, "input {blob} is not complete around byte {end}")
+            }
         }
     }
 }
@@ -58,7 +62,12 @@ impl Tally {
         for segment in self.segments.values() {
             let Segment { blob, first, end, last, head, tail, whole } = segment;
             let (last, whole) = (u8::from(*last), u8::from(*whole));
-            writeln!(out, "segment {blob} {first} {end} {last} {whole} {} {}", dash(head), dash(tail))?;
+            writeln!(
+                out,
+                "segment {blob} {first} {end} {last} {whole} {} {}",
+                dash(head),
+                dash(tail)
+            )?;
         }
         let mut counts: Vec<(&String, &u64)> = self.counts.iter().collect();
         counts.sort_unstable();

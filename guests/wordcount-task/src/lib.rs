@@ -46,7 +46,15 @@ impl Piece {
 
 impl std::fmt::Display for Piece {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}:{}:{}", self.blob, self.first, self.length, u8::from(self.last), self.path)
+        write!(
+            f,
+            "{}:{}:{}:{}:{}",
+            self.blob,
+            self.first,
+            self.length,
+            u8::from(self.last),
+            self.path
+        )
     }
 }
 
@@ -97,7 +105,8 @@ impl Tally {
             self.scan_bytes(&mut scan, bytes);
         }
         if read != piece.length {
-            let text = format!("`{}` has {read} bytes, and {} were expected", piece.path, piece.length);
+            let text =
+                format!("`{}` has {read} bytes, and {} were expected", piece.path, piece.length);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let whole = scan.head.is_none();
@@ -140,15 +149,21 @@ impl Tally {
         let key = (segment.blob, segment.first);
         let before = self.segments.range(..=key).next_back().filter(|(at, _)| at.0 == segment.blob);
         let before = before.map(|(at, left)| (*at, left.end));
-        let after = self.segments.range(key..).next().map(|(at, _)| *at).filter(|at| at.0 == segment.blob);
+        let after =
+            self.segments.range(key..).next().map(|(at, _)| *at).filter(|at| at.0 == segment.blob);
         let meets_before = before.is_some_and(|(_, end)| end > segment.first);
         if meets_before || after.is_some_and(|at| at.1 < segment.end) {
             return Err(CountsError::Overlap { blob: segment.blob, first: segment.first });
         }
-        if let Some(left) = before.filter(|(_, end)| *end == segment.first).and_then(|(at, _)| self.segments.remove(&at)) {
+        if let Some(left) = before
+            .filter(|(_, end)| *end == segment.first)
+            .and_then(|(at, _)| self.segments.remove(&at))
+        {
             segment = self.put_together(left, segment);
         }
-        if let Some(right) = after.filter(|at| at.1 == segment.end).and_then(|at| self.segments.remove(&at)) {
+        if let Some(right) =
+            after.filter(|at| at.1 == segment.end).and_then(|at| self.segments.remove(&at))
+        {
             segment = self.put_together(segment, right);
         }
         if segment.first == 0 && segment.last {
@@ -183,7 +198,8 @@ impl Tally {
         if let Some(open) = self.segments.values().next() {
             return Err(CountsError::Incomplete { blob: open.blob, end: open.end });
         }
-        let mut ranking: Vec<(&str, u64)> = self.counts.iter().map(|(word, count)| (word.as_str(), *count)).collect();
+        let mut ranking: Vec<(&str, u64)> =
+            self.counts.iter().map(|(word, count)| (word.as_str(), *count)).collect();
         ranking.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         Ok(ranking)
     }

@@ -36,8 +36,11 @@ fn map(out: &str, pieces: &[String]) -> Result<(), String> {
     let mut tally = Tally::default();
     for text in pieces {
         let piece = Piece::parse(text).ok_or_else(|| format!("`{text}` is no piece"))?;
-        let file = File::open(&piece.path).map_err(|error| format!("cannot open `{}`: {error}", piece.path))?;
-        tally.scan(&piece, file).map_err(|error| format!("cannot count `{}`: {error}", piece.path))?;
+        let file = File::open(&piece.path)
+            .map_err(|error| format!("cannot open `{}`: {error}", piece.path))?;
+        tally
+            .scan(&piece, file)
+            .map_err(|error| format!("cannot count `{}`: {error}", piece.path))?;
     }
     let file = File::create(out).map_err(|error| format!("cannot create `{out}`: {error}"))?;
     tally.write(BufWriter::new(file)).map_err(|error| format!("cannot write `{out}`: {error}"))
@@ -47,7 +50,9 @@ fn reduce(out: &str, inputs: &[String], is_final: bool) -> Result<(), String> {
     let mut tally = Tally::default();
     for path in inputs {
         let file = File::open(path).map_err(|error| format!("cannot open `{path}`: {error}"))?;
-        tally.read(BufReader::new(file)).map_err(|error| format!("cannot take in `{path}`: {error}"))?;
+        tally
+            .read(BufReader::new(file))
+            .map_err(|error| format!("cannot take in `{path}`: {error}"))?;
     }
     let file = File::create(out).map_err(|error| format!("cannot create `{out}`: {error}"))?;
     let file = BufWriter::new(file);

@@ -71,8 +71,9 @@ fn reduces_may_form_any_tree_in_any_order() {
     let files = map(0, TEXT, &[3, 4, 9, 10, 17, 22, 30, 31]);
     for split in 0..files.len() {
         for step in [1, 2, 4, 5, 7] {
-            let mut order: Vec<Vec<u8>> =
-                (0..files.len()).map(|at| files[(at * step + split) % files.len()].clone()).collect();
+            let mut order: Vec<Vec<u8>> = (0..files.len())
+                .map(|at| files[(at * step + split) % files.len()].clone())
+                .collect();
             let right = order.split_off(split);
             let halves = [order, right].map(|half| {
                 let mut file = Vec::new();

@@ -14,7 +14,9 @@ pub use plan::{FAN_IN, Piece, Plan, Step};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use tepui_sdk::{Blob, Cx, Offer, Remaining, Resources, Scheduler, Start, Task, TaskState, TaskStatus, Want};
+use tepui_sdk::{
+    Blob, Cx, Offer, Remaining, Resources, Scheduler, Start, Task, TaskState, TaskStatus, Want,
+};
 
 /// Failures of a step's own doing after which the whole is given up.
 const FAILURES: u32 = 5;
@@ -63,7 +65,12 @@ fn key(step: usize) -> String {
 impl WordCount {
     fn load(&mut self, cx: &Cx) {
         let split_bytes = split_bytes(cx);
-        let inputs = cx.blobs().iter().filter(|blob| blob.name.starts_with("in/")).cloned().collect::<Vec<Blob>>();
+        let inputs = cx
+            .blobs()
+            .iter()
+            .filter(|blob| blob.name.starts_with("in/"))
+            .cloned()
+            .collect::<Vec<Blob>>();
         self.plan = Plan::new(inputs, split_bytes);
         self.parents = self.plan.parents();
         self.records = vec![Record::default(); self.plan.steps.len()];
@@ -75,14 +82,16 @@ impl WordCount {
             }
         }
         let records = &self.records;
-        let is_missing = |step: &&usize| records.get(**step).is_none_or(|record| record.phase != Phase::Done);
+        let is_missing =
+            |step: &&usize| records.get(**step).is_none_or(|record| record.phase != Phase::Done);
         let missing = self.plan.steps.iter().map(|step| match step {
             Step::Map(_) => 0,
             Step::Merge(inputs) => inputs.iter().filter(is_missing).count(),
         });
         self.missing = missing.collect();
         let steps = self.records.iter().zip(&self.missing).enumerate();
-        let ready = steps.filter(|(_, (record, missing))| record.phase == Phase::Waiting && **missing == 0);
+        let ready =
+            steps.filter(|(_, (record, missing))| record.phase == Phase::Waiting && **missing == 0);
         self.ready = ready.map(|(step, _)| step).collect();
         self.module = cx.config("task").unwrap_or("task").to_owned();
         let map_disk_mib = cx.setting("map_disk_mib").unwrap_or((split_bytes >> 17) + 16);
@@ -99,14 +108,20 @@ impl WordCount {
     fn task(&self, step: usize) -> Option<Task> {
         let attempt = self.records.get(step)?.attempt;
         let (id, blob) = self.plan.names(step, attempt);
-        let task = Task::command(id, self.module.as_str()).resources(self.size(step).clone()).output("out", blob);
+        let task = Task::command(id, self.module.as_str())
+            .resources(self.size(step).clone())
+            .output("out", blob);
         Some(match self.plan.steps.get(step)? {
-            Step::Map(pieces) => pieces.iter().enumerate().fold(task.args(["map", "out"]), |task, (at, piece)| {
-                let name = self.plan.blobs.get(piece.blob).map_or("", |blob| blob.name.as_str());
-                let Piece { blob, first, length, last } = piece;
-                let task = task.arg(format!("{blob}:{first}:{length}:{}:p{at}", u8::from(*last)));
-                task.input_range(format!("blob:{name}"), *first, *length, format!("p{at}"))
-            }),
+            Step::Map(pieces) => {
+                pieces.iter().enumerate().fold(task.args(["map", "out"]), |task, (at, piece)| {
+                    let name =
+                        self.plan.blobs.get(piece.blob).map_or("", |blob| blob.name.as_str());
+                    let Piece { blob, first, length, last } = piece;
+                    let task =
+                        task.arg(format!("{blob}:{first}:{length}:{}:p{at}", u8::from(*last)));
+                    task.input_range(format!("blob:{name}"), *first, *length, format!("p{at}"))
+                })
+            }
             Step::Merge(inputs) => {
                 let verb = if step + 1 == self.plan.steps.len() { "final" } else { "reduce" };
                 inputs.iter().enumerate().fold(task.args([verb, "out"]), |task, (at, input)| {
@@ -151,7 +166,9 @@ impl WordCount {
         self.ready.insert(step);
         if failures >= FAILURES || next.attempt >= ATTEMPTS {
             let (attempts, task, why) = (next.attempt, &status.task, status.describe());
-            cx.fail(format!("given up after {attempts} attempts; the last, task `{task}`, ended: {why}"));
+            cx.fail(format!(
+                "given up after {attempts} attempts; the last, task `{task}`, ended: {why}"
+            ));
         }
     }
 }
@@ -162,7 +179,14 @@ fn split_bytes(cx: &Cx) -> u64 {
 
 /// Whether the task itself is to blame, rather than its machine, its neighbours, or an offer that ran out.
 fn is_own_fault(status: &TaskStatus) -> bool {
-    let machine = ["cell-died", "cell-full", "agent-restarted", "agent-replaced", "agent-unreachable", "agent-failed"];
+    let machine = [
+        "cell-died",
+        "cell-full",
+        "agent-restarted",
+        "agent-replaced",
+        "agent-unreachable",
+        "agent-failed",
+    ];
     matches!(status.state, TaskState::Failed | TaskState::Error | TaskState::Killed)
         && !machine.contains(&status.reason.as_str())
 }
@@ -184,7 +208,10 @@ impl Scheduler for WordCount {
     }
 
     fn on_update(&mut self, cx: &mut Cx, status: TaskStatus) {
-        let Some((step, attempt)) = self.plan.step_of(&status.task).filter(|_| status.is_final()) else { return };
+        let Some((step, attempt)) = self.plan.step_of(&status.task).filter(|_| status.is_final())
+        else {
+            return;
+        };
         let Some(record) = self.records.get(step).copied() else { return };
         if record.phase != Phase::Launched || record.attempt != attempt {
             return;
@@ -216,19 +243,23 @@ impl Scheduler for WordCount {
         if cx.is_ending() {
             return;
         }
+        cx.decline_rest(0);
         if let Some(last) = self.records.last().filter(|last| last.phase == Phase::Done) {
             let (_, result) = self.plan.names(self.records.len().saturating_sub(1), last.attempt);
             let attempts: u32 = self.records.iter().map(|record| record.attempt + 1).sum();
             let bytes: u64 = self.plan.blobs.iter().map(|blob| blob.size_bytes).sum();
             let (blobs, steps) = (self.plan.blobs.len(), self.records.len());
-            let message = format!("counted {bytes} bytes of {blobs} blobs in {steps} steps with {attempts} tasks");
+            let message = format!(
+                "counted {bytes} bytes of {blobs} blobs in {steps} steps with {attempts} tasks"
+            );
             return cx.complete_with(message, vec![result]);
         }
         let count = |steps: usize| u32::try_from(steps).unwrap_or(u32::MAX);
         let maps = self.ready.range(..self.plan.maps).count();
         let role = cx.first_role().to_owned();
         let maps_wanted = Want::new(MAPS, role.as_str(), count(maps), self.map_size.clone());
-        let merges_wanted = Want::new(MERGES, role, count(self.ready.len() - maps), self.merge_size.clone());
+        let merges_wanted =
+            Want::new(MERGES, role, count(self.ready.len() - maps), self.merge_size.clone());
         let mut wants = vec![maps_wanted, merges_wanted];
         wants.retain(|want| want.count > 0);
         cx.want(wants);

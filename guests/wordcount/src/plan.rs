@@ -61,7 +61,10 @@ impl Plan {
 
     /// Differs for plans that differ, as good as surely (FNV-1a: it must be the same in every build).
     pub fn fingerprint(&self, split_bytes: u64) -> u64 {
-        let blobs = self.blobs.iter().map(|blob| format!("{} {} {}\n", blob.name, blob.digest, blob.size_bytes));
+        let blobs = self
+            .blobs
+            .iter()
+            .map(|blob| format!("{} {} {}\n", blob.name, blob.digest, blob.size_bytes));
         let text = blobs.fold(format!("{split_bytes}\n"), |text, line| text + &line);
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         text.bytes().fold(0xcbf2_9ce4_8422_2325, step)

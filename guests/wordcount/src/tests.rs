@@ -7,7 +7,12 @@ use wordcount_task::{Piece as TaskPiece, Tally};
 
 fn texts() -> Vec<(String, Vec<u8>)> {
     let mut texts: Vec<(String, Vec<u8>)> = (0..9)
-        .map(|n| (format!("in/{n:04}"), format!("alpha beta-{n} gamma's DELTA{}", " epsilon".repeat(n * 3)).into_bytes()))
+        .map(|n| {
+            (
+                format!("in/{n:04}"),
+                format!("alpha beta-{n} gamma's DELTA{}", " epsilon".repeat(n * 3)).into_bytes(),
+            )
+        })
         .collect();
     texts.push(("in/0009".to_owned(), Vec::new()));
     texts.push(("in/0010".to_owned(), b"x".repeat(100)));
@@ -18,7 +23,9 @@ fn expected(texts: &[(String, Vec<u8>)]) -> String {
     let mut counts = BTreeMap::<String, u64>::new();
     for (_, text) in texts {
         let words = text.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-        words.for_each(|word| *counts.entry(String::from_utf8(word.to_ascii_lowercase()).unwrap()).or_default() += 1);
+        words.for_each(|word| {
+            *counts.entry(String::from_utf8(word.to_ascii_lowercase()).unwrap()).or_default() += 1
+        });
     }
     let mut ranking: Vec<(String, u64)> = counts.into_iter().collect();
     ranking.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -29,7 +36,8 @@ fn expected(texts: &[(String, Vec<u8>)]) -> String {
 
 fn cluster(config: &[(&str, &str)]) -> FakeCluster {
     let cluster = FakeCluster::new().agent("a1", 1_000, 1_024).agent("a2", 1_000, 1_024);
-    let blobs = texts().into_iter().fold(cluster, |cluster, (name, bytes)| cluster.blob(&name, bytes));
+    let blobs =
+        texts().into_iter().fold(cluster, |cluster, (name, bytes)| cluster.blob(&name, bytes));
     blobs.submit::<WordCount>(config)
 }
 
@@ -94,10 +102,10 @@ fn memory_turns_and_agents_may_go_at_any_time() {
         match round % 7 {
             1 => {
                 cluster.drop_instance();
-            },
+            }
             3 => {
                 cluster.lose_next_turn();
-            },
+            }
             5 if round < 50 => {
                 cluster.lose_agent("a2").add_agent("a2", 1_000, 1_024);
             }
@@ -136,7 +144,10 @@ fn what_fails_five_times_ends_the_framework_and_says_why() {
         }
     });
     assert!(!outcome.success);
-    assert!(outcome.message.contains("after 5 attempts") && outcome.message.contains("exited-nonzero"), "{outcome:?}");
+    assert!(
+        outcome.message.contains("after 5 attempts") && outcome.message.contains("exited-nonzero"),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -28,7 +28,15 @@ pub(super) struct Orders {
 impl Orders {
     pub(super) fn new(driver: Driver, blobs: Blobs, runtime: Handle) -> Self {
         let links = Links::default();
-        Self { driver, blobs, runtime, links, schedulers: BTreeMap::new(), replies: BTreeMap::new(), backlog: Vec::new() }
+        Self {
+            driver,
+            blobs,
+            runtime,
+            links,
+            schedulers: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            backlog: Vec::new(),
+        }
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -61,7 +69,11 @@ impl Orders {
         match input {
             Input::AgentDisconnected(connection) => self.links.remove(*connection),
             Input::SchedulerStreamEnded { framework, incarnation }
-            | Input::SchedulerSaid { framework, incarnation, frame: FromScheduler::Failed { .. } } => {
+            | Input::SchedulerSaid {
+                framework,
+                incarnation,
+                frame: FromScheduler::Failed { .. },
+            } => {
                 self.schedulers.remove(&(*framework, *incarnation));
             }
             Input::Abandoned(ticket) => {
@@ -76,8 +88,12 @@ impl Orders {
             match order {
                 Effect::Send { connection, message } => self.links.send(connection, message),
                 Effect::Close { connection, code } => self.links.close(connection, code),
-                Effect::OpenScheduler { connection, open, pages } => self.open_scheduler(connection, open, pages),
-                Effect::SendTurn { framework, incarnation, turn } => self.send_turn(framework, incarnation, turn),
+                Effect::OpenScheduler { connection, open, pages } => {
+                    self.open_scheduler(connection, open, pages)
+                }
+                Effect::SendTurn { framework, incarnation, turn } => {
+                    self.send_turn(framework, incarnation, turn)
+                }
                 Effect::CloseScheduler { framework, incarnation } => {
                     self.schedulers.remove(&(framework, incarnation));
                 }
@@ -105,12 +121,14 @@ impl Orders {
             self.backlog.push(Input::SchedulerStreamEnded { framework, incarnation });
             return;
         };
-        let stream = SchedulerStream::open(&self.runtime, connection, self.driver.clone(), open, pages);
+        let stream =
+            SchedulerStream::open(&self.runtime, connection, self.driver.clone(), open, pages);
         self.schedulers.insert((framework, incarnation), stream);
     }
 
     fn send_turn(&mut self, framework: FrameworkId, incarnation: Incarnation, turn: ToScheduler) {
-        let is_sent = self.schedulers.get(&(framework, incarnation)).is_some_and(|stream| stream.send(turn));
+        let is_sent =
+            self.schedulers.get(&(framework, incarnation)).is_some_and(|stream| stream.send(turn));
         if !is_sent {
             self.schedulers.remove(&(framework, incarnation));
             self.backlog.push(Input::SchedulerStreamEnded { framework, incarnation });
@@ -123,7 +141,9 @@ impl Orders {
         drop(self.runtime.spawn(async move {
             for digest in digests {
                 let held = blobs.hold().await;
-                let Ok(None) = driver.query(move |view| view.leader.has_blob(&digest)).await else { continue };
+                let Ok(None) = driver.query(move |view| view.leader.has_blob(&digest)).await else {
+                    continue;
+                };
                 if let Err(error) = blobs.remove(&digest, &held).await {
                     tracing::warn!(%digest, cause = ?error, "a blob could not be removed");
                 }

@@ -23,7 +23,8 @@ pub(super) fn recover(folder: &Path) -> Result<Recovery, DriverError> {
     };
     let entries = records.len();
     for (index, record) in records {
-        let entry = Entry::decode(&record).map_err(|source| DriverError::Entry { index, source })?;
+        let entry =
+            Entry::decode(&record).map_err(|source| DriverError::Entry { index, source })?;
         state.apply(&entry);
     }
     let index = next_index.saturating_sub(1);

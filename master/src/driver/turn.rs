@@ -48,10 +48,20 @@ impl Loop {
         let term = state.term().next();
         let waiting = VecDeque::from([Command::Input(Input::TermWon(term))]);
         let leader = Leader::new(state);
-        Self { leader, journal, index, now, commands, waiting, orders, changed, stats: Stats::default() }
+        Self {
+            leader,
+            journal,
+            index,
+            now,
+            commands,
+            waiting,
+            orders,
+            changed,
+            stats: Stats::default(),
+        }
     }
 
-    /// Runs until it is told to stop, or all handles are gone.
+    /// Runs until it is told to stop.
     pub(super) fn run(mut self) -> Result<(), DriverError> {
         let runtime = self.orders.runtime().clone();
         let mut goes_on = true;
@@ -62,11 +72,14 @@ impl Loop {
         self.snapshot()
     }
 
-    /// Waits for the first command or the next deadline, and takes what waits. False if nobody can send any more.
+    /// Waits for the first command or the next deadline, and takes what waits. False if nobody can send any more, which
+    /// a master that is dropped unasked never gets to see: the orders hold a handle too.
     fn gather(&mut self, runtime: &Handle) -> bool {
         let wait = match self.leader.next_deadline() {
             _ if self.orders.has_backlog() => Some(Duration::ZERO),
-            Some(deadline) => Some(Duration::from_millis(deadline.since(clock(self.now)).0).max(SHORTEST_WAIT)),
+            Some(deadline) => {
+                Some(Duration::from_millis(deadline.since(clock(self.now)).0).max(SHORTEST_WAIT))
+            }
             None => None,
         };
         let mut taken = Vec::with_capacity(BATCH);
@@ -75,7 +88,9 @@ impl Loop {
             let receive = commands.recv_many(&mut taken, BATCH);
             match wait {
                 // Out of time: a deadline has passed.
-                Some(wait) => tokio::time::timeout(wait, receive).await.map_or(true, |count| count > 0),
+                Some(wait) => {
+                    tokio::time::timeout(wait, receive).await.map_or(true, |count| count > 0)
+                }
                 None => receive.await > 0,
             }
         });
@@ -148,8 +163,12 @@ impl Loop {
     }
 
     fn answer(&self, queries: Vec<Query>) {
-        let view =
-            View { leader: &self.leader, links: self.orders.links(), index: self.index, stats: self.stats };
+        let view = View {
+            leader: &self.leader,
+            links: self.orders.links(),
+            index: self.index,
+            stats: self.stats,
+        };
         for query in queries {
             query(&view);
         }

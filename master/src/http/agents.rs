@@ -40,7 +40,8 @@ pub(super) async fn list(
     State(app): State<App>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Page<AgentView>>, Failure> {
-    let look = move |view: &View<'_>| view.leader.agent_views(paging.after.as_deref(), paging.limit());
+    let look =
+        move |view: &View<'_>| view.leader.agent_views(paging.after.as_deref(), paging.limit());
     Ok(Json(app.driver.query(look).await?))
 }
 
@@ -50,8 +51,9 @@ pub(super) async fn get(
 ) -> Result<Json<AgentView>, Failure> {
     let wanted = name.clone();
     let seen = app.driver.query(move |view| view.leader.agent_view(&wanted)).await?;
-    seen.map(Json)
-        .ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "agent-unknown", format!("there is no agent `{name}`")))
+    seen.map(Json).ok_or_else(|| {
+        Failure::new(StatusCode::NOT_FOUND, "agent-unknown", format!("there is no agent `{name}`"))
+    })
 }
 
 pub(super) async fn roles(State(app): State<App>) -> Result<Json<Page<RoleView>>, Failure> {

@@ -34,7 +34,10 @@ impl Token {
     /// Whether these headers carry it.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(header) = headers.get(AUTHORIZATION) else { return false };
-        let Some((scheme, token)) = header.to_str().ok().and_then(|text| text.split_once(' ')) else { return false };
+        let Some((scheme, token)) = header.to_str().ok().and_then(|text| text.split_once(' '))
+        else {
+            return false;
+        };
         let given: [u8; 32] = Sha256::digest(token.trim()).into();
         scheme.eq_ignore_ascii_case("bearer") && given == self.0
     }
@@ -54,7 +57,9 @@ mod tests {
     fn only_the_token_is_admitted() {
         let token = Token::new("secret\n").unwrap();
         assert!(token.admits(&headers("Bearer secret")) && token.admits(&headers("bearer secret")));
-        for bad in ["", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret", "secret"] {
+        for bad in
+            ["", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret", "secret"]
+        {
             assert!(!token.admits(&headers(bad)), "{bad:?}");
         }
         assert!(!token.admits(&HeaderMap::new()));

@@ -26,7 +26,8 @@ pub(super) async fn put(
     if let Some(size_bytes) = app.driver.query(move |view| view.leader.has_blob(&digest)).await? {
         return Ok((StatusCode::OK, Json(BlobView { digest: digest.to_string(), size_bytes })));
     }
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|size| size > limits::BLOB_BYTES) {
         return Err(BlobError::TooLarge { max: limits::BLOB_BYTES }.into());
     }
@@ -39,7 +40,10 @@ pub(super) async fn put(
 }
 
 /// `GET` and `HEAD`; the server leaves the body out of the latter.
-pub(super) async fn get(State(app): State<App>, Segments(name): Segments<String>) -> Result<Response, Failure> {
+pub(super) async fn get(
+    State(app): State<App>,
+    Segments(name): Segments<String>,
+) -> Result<Response, Failure> {
     let digest = digest(&name)?;
     // A file that the state does not know is as good as absent.
     if app.driver.query(move |view| view.leader.has_blob(&digest)).await?.is_none() {
@@ -58,6 +62,7 @@ pub(super) async fn list(
     State(app): State<App>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Page<BlobView>>, Failure> {
-    let look = move |view: &View<'_>| view.leader.blob_views(paging.after.as_deref(), paging.limit());
+    let look =
+        move |view: &View<'_>| view.leader.blob_views(paging.after.as_deref(), paging.limit());
     Ok(Json(app.driver.query(look).await?))
 }

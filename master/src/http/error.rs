@@ -19,7 +19,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, error: ApiError { code: code.to_owned(), message: message.into(), hint: None } }
+        Self {
+            status,
+            error: ApiError { code: code.to_owned(), message: message.into(), hint: None },
+        }
     }
 
     /// With what could be done about it.
@@ -41,13 +44,18 @@ impl Failure {
 
     /// A body with more bytes than `max`.
     pub(crate) fn body_too_large(max: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", format!("a body may have {max} bytes here"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            format!("a body may have {max} bytes here"),
+        )
     }
 
     /// More of something than is served at once.
     pub(crate) fn too_many(what: &str) -> Self {
         let message = format!("as many {what} as may be are being served");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests.as_str(), message).hint("try again later")
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests.as_str(), message)
+            .hint("try again later")
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -56,7 +64,11 @@ impl Failure {
     }
 
     pub(crate) fn unknown_blob(digest: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "blob-unknown", format!("there is no blob sha256:{digest}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "blob-unknown",
+            format!("there is no blob sha256:{digest}"),
+        )
     }
 
     pub(crate) fn unknown_framework(name: &str) -> Self {
@@ -99,7 +111,9 @@ fn status(code: Code) -> StatusCode {
         Code::FrameworkEnded | Code::LimitReached => StatusCode::CONFLICT,
         Code::SchedulerFailed | Code::InvalidResponse => StatusCode::BAD_GATEWAY,
         Code::InvalidSpec => StatusCode::BAD_REQUEST,
-        Code::ModuleInvalid | Code::ModuleImports | Code::ModuleUncompilable => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::ModuleInvalid | Code::ModuleImports | Code::ModuleUncompilable => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         Code::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
     }
@@ -134,17 +148,21 @@ impl From<BlobError> for Failure {
 
 impl From<InspectError> for Failure {
     fn from(error: InspectError) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), error.to_string()).hint(error.hint())
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), error.to_string())
+            .hint(error.hint())
     }
 }
 
 impl From<ModuleError> for Failure {
     fn from(error: ModuleError) -> Self {
         match error {
-            ModuleError::Unknown(_) => Self::from(Refusal::new(Code::ModuleUnknown, error.to_string()))
-                .hint("upload it first: PUT /v1/blobs/SHA256"),
+            ModuleError::Unknown(_) => {
+                Self::from(Refusal::new(Code::ModuleUnknown, error.to_string()))
+                    .hint("upload it first: PUT /v1/blobs/SHA256")
+            }
             ModuleError::Unfit { ref source, .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, source.code(), error.to_string()).hint(source.hint())
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, source.code(), error.to_string())
+                    .hint(source.hint())
             }
             ModuleError::Blob(error) => error.into(),
             ModuleError::Look(_) => Self::internal(&error, "internal"),
@@ -163,7 +181,10 @@ mod tests {
         let mut codes = BTreeSet::new();
         for code in Code::ALL {
             let failure = Failure::from(Refusal::new(*code, "why"));
-            assert!(failure.status().is_client_error() || failure.status().is_server_error(), "{code:?}");
+            assert!(
+                failure.status().is_client_error() || failure.status().is_server_error(),
+                "{code:?}"
+            );
             assert!(codes.insert(failure.code().to_owned()), "{code:?}");
         }
     }

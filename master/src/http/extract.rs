@@ -110,7 +110,8 @@ pub(super) async fn bytes(body: Body, max: usize) -> Result<Vec<u8>, Failure> {
 /// A whole body of JSON.
 pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, Failure> {
     let bytes = bytes(body, max).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::invalid("invalid-spec", format!("the body: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::invalid("invalid-spec", format!("the body: {error}")))
 }
 
 #[cfg(test)]
@@ -126,7 +127,10 @@ mod tests {
 
     #[test]
     fn pages_and_waits_are_bounded() {
-        assert_eq!((page_limit(None), page_limit(Some(0)), page_limit(Some(usize::MAX))), (PAGE, 1, PAGE));
+        assert_eq!(
+            (page_limit(None), page_limit(Some(0)), page_limit(Some(usize::MAX))),
+            (PAGE, 1, PAGE)
+        );
         assert_eq!(wait_limit(Some(u64::MAX)), Duration::from_millis(WAIT_MS_MAX));
         assert_eq!(digest("abc").unwrap_err().code(), "invalid-digest");
     }

@@ -61,11 +61,17 @@ pub(super) async fn put(
         return Err(Refusal::new(Code::InvalidSpec, message).into());
     }
     if spec.modules.len() + spec.blobs.len() > limits::BUNDLE_ENTRIES {
-        let message = format!("`modules` and `blobs` have more than {} entries", limits::BUNDLE_ENTRIES);
+        let message =
+            format!("`modules` and `blobs` have more than {} entries", limits::BUNDLE_ENTRIES);
         return Err(Refusal::new(Code::InvalidSpec, message).into());
     }
     let kinds = kinds(&app, &spec).await?;
-    let input = |ticket| Input::FrameworkSubmitted { ticket, tenant: tenant(), spec: Box::new(spec), kinds };
+    let input = |ticket| Input::FrameworkSubmitted {
+        ticket,
+        tenant: tenant(),
+        spec: Box::new(spec),
+        kinds,
+    };
     match app.driver.ask(SUBMIT, input).await? {
         ReplyBody::Framework { view, upgraded: true } => Ok((StatusCode::OK, Json(*view))),
         ReplyBody::Framework { view, upgraded: false } => Ok((StatusCode::CREATED, Json(*view))),
@@ -78,14 +84,19 @@ async fn kinds(app: &App, spec: &FrameworkSpec) -> Result<Vec<(Digest, ModuleKin
     let mut kinds = Vec::new();
     let mut seen = BTreeSet::new();
     let scheduler = (String::from("scheduler"), &spec.scheduler, ModuleUse::Scheduler);
-    let commands = spec.modules.iter().map(|(name, text)| (format!("modules.{name}"), text, ModuleUse::Command));
+    let commands = spec
+        .modules
+        .iter()
+        .map(|(name, text)| (format!("modules.{name}"), text, ModuleUse::Command));
     for (field, text, wanted) in std::iter::once(scheduler).chain(commands) {
         let digest = digest(&field, text)?;
         if !seen.insert((digest, wanted == ModuleUse::Scheduler)) {
             continue;
         }
         let kind = app.inspector.check(digest, wanted).await.map_err(|error| match error {
-            ModuleError::Unknown(_) | ModuleError::Unfit { .. } => Failure::from(error).within(&field),
+            ModuleError::Unknown(_) | ModuleError::Unfit { .. } => {
+                Failure::from(error).within(&field)
+            }
             error => error.into(),
         })?;
         kinds.push((digest, kind));
@@ -102,7 +113,11 @@ fn digest(field: &str, text: &str) -> Result<Digest, Failure> {
 /// The leader answered a question that was not asked.
 pub(super) fn unexpected() -> Failure {
     tracing::error!("the leader answered with a reply of the wrong kind");
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the leader's answer makes no sense")
+    Failure::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the leader's answer makes no sense",
+    )
 }
 
 pub(super) async fn list(
@@ -141,7 +156,12 @@ pub(super) async fn events(
 ) -> Result<Json<Page<EventView>>, Failure> {
     let wanted = name.clone();
     let look = move |view: &crate::driver::View<'_>| {
-        view.leader.event_views(&tenant(), &wanted, after.after.unwrap_or(0), page_limit(after.limit))
+        view.leader.event_views(
+            &tenant(),
+            &wanted,
+            after.after.unwrap_or(0),
+            page_limit(after.limit),
+        )
     };
     app.driver.query(look).await?.map(Json).ok_or_else(|| Failure::unknown_framework(&name))
 }
@@ -151,14 +171,18 @@ pub(super) async fn blobs(
     Segments(name): Segments<String>,
 ) -> Result<Json<Page<Blob>>, Failure> {
     let wanted = name.clone();
-    let look = move |view: &crate::driver::View<'_>| view.leader.framework_blobs(&tenant(), &wanted);
+    let look =
+        move |view: &crate::driver::View<'_>| view.leader.framework_blobs(&tenant(), &wanted);
     match app.driver.query(look).await? {
         Some(items) => Ok(Json(Page { items, next: None })),
         None => Err(Failure::unknown_framework(&name)),
     }
 }
 
-pub(super) async fn stop(State(app): State<App>, Segments(name): Segments<String>) -> Result<StatusCode, Failure> {
+pub(super) async fn stop(
+    State(app): State<App>,
+    Segments(name): Segments<String>,
+) -> Result<StatusCode, Failure> {
     let input = |ticket| Input::FrameworkStopRequested { ticket, tenant: tenant(), name };
     app.driver.ask(AT_ONCE, input).await?;
     Ok(StatusCode::ACCEPTED)

@@ -79,7 +79,11 @@ fn path(uri: &Uri) -> Result<String, Failure> {
         path.push_str(query);
     }
     if path.len() > PATH_BYTES {
-        return Err(Failure::new(StatusCode::URI_TOO_LONG, "path-too-long", format!("a path may have {PATH_BYTES} bytes")));
+        return Err(Failure::new(
+            StatusCode::URI_TOO_LONG,
+            "path-too-long",
+            format!("a path may have {PATH_BYTES} bytes"),
+        ));
     }
     Ok(path)
 }
@@ -90,28 +94,40 @@ fn headers(sent: &HeaderMap) -> Result<Vec<(String, String)>, Failure> {
     let mut size = 0;
     for (name, value) in sent.iter().filter(|(name, _)| !KEPT_BACK.contains(&name.as_str())) {
         let Ok(value) = std::str::from_utf8(value.as_bytes()) else {
-            return Err(Failure::invalid("invalid-header", format!("the header `{name}` is not UTF-8")));
+            return Err(Failure::invalid(
+                "invalid-header",
+                format!("the header `{name}` is not UTF-8"),
+            ));
         };
         size += name.as_str().len() + value.len();
         headers.push((name.as_str().to_owned(), value.to_owned()));
     }
     if size > limits::HTTP_HEADER_BYTES {
         let message = format!("headers may have {} bytes", limits::HTTP_HEADER_BYTES);
-        return Err(Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", message));
+        return Err(Failure::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "headers-too-large",
+            message,
+        ));
     }
     Ok(headers)
 }
 
 fn response(answer: calls::Response) -> Result<Response, Failure> {
     let refused = |what: String| Failure::from(Refusal::new(Code::InvalidResponse, what));
-    let status = StatusCode::from_u16(answer.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
-    let status = status.ok_or_else(|| refused(format!("the scheduler answered with the status {}", answer.status)))?;
+    let status = StatusCode::from_u16(answer.status)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()));
+    let status = status.ok_or_else(|| {
+        refused(format!("the scheduler answered with the status {}", answer.status))
+    })?;
     let mut size = 0;
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = status;
     for (name, value) in answer.headers {
         size += name.len() + value.len();
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+        else {
             return Err(refused("the scheduler answered with a header that is none".to_owned()));
         };
         if !KEPT_BACK.contains(&name.as_str()) {
@@ -119,7 +135,10 @@ fn response(answer: calls::Response) -> Result<Response, Failure> {
         }
     }
     if size > limits::HTTP_HEADER_BYTES {
-        return Err(refused(format!("the scheduler answered with more than {} bytes of headers", limits::HTTP_HEADER_BYTES)));
+        return Err(refused(format!(
+            "the scheduler answered with more than {} bytes of headers",
+            limits::HTTP_HEADER_BYTES
+        )));
     }
     Ok(response)
 }
@@ -129,12 +148,23 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, name: &str, value: &str) -> calls::Response {
-        calls::Response { id: RequestId(1), status, headers: vec![(name.to_owned(), value.to_owned())], body: vec![1] }
+        calls::Response {
+            id: RequestId(1),
+            status,
+            headers: vec![(name.to_owned(), value.to_owned())],
+            body: vec![1],
+        }
     }
 
     #[test]
     fn a_framework_sees_its_own_part_of_the_path() {
-        let paths = [("", "/"), ("/", "/"), ("/runs", "/runs"), ("/a%2Fb/?x=1&y", "/a%2Fb/?x=1&y"), ("?q", "/?q")];
+        let paths = [
+            ("", "/"),
+            ("/", "/"),
+            ("/runs", "/runs"),
+            ("/a%2Fb/?x=1&y", "/a%2Fb/?x=1&y"),
+            ("?q", "/?q"),
+        ];
         for (sent, seen) in paths {
             let uri: Uri = format!("/v1/frameworks/run/http{sent}").parse().unwrap();
             assert_eq!(path(&uri).unwrap(), seen);
@@ -154,7 +184,12 @@ mod tests {
     #[test]
     fn an_answer_that_is_not_http_is_refused() {
         assert_eq!(response(answer(201, "x-a", "1")).unwrap().status(), StatusCode::CREATED);
-        for bad in [answer(100, "x-a", "1"), answer(600, "x-a", "1"), answer(200, "x a", "1"), answer(200, "x-a", "1\r\n")] {
+        for bad in [
+            answer(100, "x-a", "1"),
+            answer(600, "x-a", "1"),
+            answer(200, "x a", "1"),
+            answer(200, "x-a", "1\r\n"),
+        ] {
             assert_eq!(response(bad).unwrap_err().code(), "invalid-response");
         }
         let smuggled = response(answer(200, "Transfer-Encoding", "chunked")).unwrap();

@@ -44,8 +44,14 @@ pub(super) async fn list(
     let Listing { framework, after, limit } = listing;
     let known = framework.clone();
     let look = move |view: &View<'_>| {
-        let page = view.leader.task_views(&tenant(), framework.as_deref(), after.as_deref(), page_limit(limit));
-        let is_known = framework.is_none_or(|name| view.leader.framework_view(&tenant(), &name).is_some());
+        let page = view.leader.task_views(
+            &tenant(),
+            framework.as_deref(),
+            after.as_deref(),
+            page_limit(limit),
+        );
+        let is_known =
+            framework.is_none_or(|name| view.leader.framework_view(&tenant(), &name).is_some());
         (page, is_known)
     };
     match (app.driver.query(look).await?, known) {
@@ -66,11 +72,13 @@ pub(super) async fn get(
         None => app.driver.query(look).await?,
         Some(WaitFor::Final) => {
             let name = framework.clone();
-            let is_known = move |view: &View<'_>| view.leader.framework_view(&tenant(), &name).is_some();
+            let is_known =
+                move |view: &View<'_>| view.leader.framework_view(&tenant(), &name).is_some();
             if !app.driver.query(is_known).await? {
                 return Err(Failure::unknown_framework(&framework));
             }
-            let is_final = |seen: &Option<TaskView>| seen.as_ref().is_some_and(|view| view.state.is_final());
+            let is_final =
+                |seen: &Option<TaskView>| seen.as_ref().is_some_and(|view| view.state.is_final());
             app.driver.wait(wait_limit(waiting.timeout_ms), Duration::ZERO, look, is_final).await?
         }
     };

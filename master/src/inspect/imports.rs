@@ -23,7 +23,9 @@ impl Version {
 
     /// A name without a version is not bound to any, and the linker decides.
     fn is_spoken(self, version: Option<&str>) -> bool {
-        version.is_none_or(|version| version.strip_prefix(self.0).is_some_and(|rest| rest.starts_with('.')))
+        version.is_none_or(|version| {
+            version.strip_prefix(self.0).is_some_and(|rest| rest.starts_with('.'))
+        })
     }
 }
 
@@ -55,11 +57,13 @@ pub(super) fn is_allowed(kind: ModuleKind, name: &str) -> bool {
     let Some((package, interface)) = interface(name).split_once('/') else { return false };
     match package.split_once(':') {
         Some(("wasi", package)) => {
-            let is_known = WASI_ALL.contains(&package) || (!is_scheduler && WASI_COMMANDS.contains(&package));
+            let is_known =
+                WASI_ALL.contains(&package) || (!is_scheduler && WASI_COMMANDS.contains(&package));
             is_known && Version::WASI.is_spoken(version(name))
         }
         Some(("tepui", "framework")) => {
-            (is_scheduler || TEPUI_COMMANDS.contains(&interface)) && Version::TEPUI.is_spoken(version(name))
+            (is_scheduler || TEPUI_COMMANDS.contains(&interface))
+                && Version::TEPUI.is_spoken(version(name))
         }
         _ => false,
     }

@@ -36,7 +36,8 @@ fn types() -> Vec<u8> {
 fn core(imports: &[u8], export: &str, index: u8, body: &[u8]) -> Vec<u8> {
     let exports = [vec![1], name(export), vec![0, index]].concat();
     let code = [vec![1], leb(body.len()), body.to_vec()].concat();
-    [CORE, &types(), imports, &section(3, &[1, 0]), &section(7, &exports), &section(10, &code)].concat()
+    [CORE, &types(), imports, &section(3, &[1, 0]), &section(7, &exports), &section(10, &code)]
+        .concat()
 }
 
 fn core_import(module: &str, field: &str) -> Vec<u8> {
@@ -60,7 +61,8 @@ fn programs_and_schedulers_are_told_apart() {
     assert_eq!(inspect(&core(&[], "_start", 0, &[0, 0x0b])), Ok(ModuleKind::CommandP1));
     let import = core_import("wasi_snapshot_preview1", "proc_exit");
     assert_eq!(inspect(&core(&import, "_start", 1, &[0, 0x0b])), Ok(ModuleKind::CommandP1));
-    let command = component(&["wasi:cli/environment@0.2.3", "wasi:sockets/tcp@0.2.3"], "wasi:cli/run@0.2.3");
+    let command =
+        component(&["wasi:cli/environment@0.2.3", "wasi:sockets/tcp@0.2.3"], "wasi:cli/run@0.2.3");
     assert_eq!(inspect(&command), Ok(ModuleKind::CommandP2));
     let scheduler = component(&["tepui:framework/state@0.1.0"], "tepui:framework/scheduler@0.1.0");
     assert_eq!(inspect(&scheduler), Ok(ModuleKind::Scheduler));
@@ -68,7 +70,9 @@ fn programs_and_schedulers_are_told_apart() {
 
 #[test]
 fn what_is_not_wasm_is_refused() {
-    for bytes in [&b""[..], b"\0as", b"\x7fELF", b"(module)", b"\0asm", b"\0asm\x09\0\0\0", &CORE[..7]] {
+    for bytes in
+        [&b""[..], b"\0as", b"\x7fELF", b"(module)", b"\0asm", b"\0asm\x09\0\0\0", &CORE[..7]]
+    {
         assert_eq!(inspect(bytes).unwrap_err().code(), "module-invalid", "{bytes:?}");
     }
     let whole = core(&[], "_start", 0, &[0, 0x0b]);
@@ -82,19 +86,31 @@ fn a_library_is_not_a_program() {
     assert_eq!(inspect(CORE), Err(InspectError::NoStart));
     assert_eq!(inspect(&core(&[], "start", 0, &[0, 0x0b])), Err(InspectError::NoStart));
     assert_eq!(inspect(COMPONENT), Err(InspectError::NoEntry));
-    assert_eq!(inspect(&component(&[], "wasi:http/incoming-handler@0.2.3")), Err(InspectError::NoEntry));
+    assert_eq!(
+        inspect(&component(&[], "wasi:http/incoming-handler@0.2.3")),
+        Err(InspectError::NoEntry)
+    );
 }
 
 #[test]
 fn imports_outside_of_the_list_are_named() {
     let import = core_import("env", "system");
     let refused = inspect(&core(&import, "_start", 1, &[0, 0x0b])).unwrap_err();
-    assert_eq!((refused.code(), refused.to_string().contains("env::system")), ("module-imports", true));
-    for bad in ["wasi:http/outgoing-handler@0.2.3", "wasi:cli/stdin@0.3.0", "tepui:framework/state@0.1.0", "evil:a/b"] {
+    assert_eq!(
+        (refused.code(), refused.to_string().contains("env::system")),
+        ("module-imports", true)
+    );
+    for bad in [
+        "wasi:http/outgoing-handler@0.2.3",
+        "wasi:cli/stdin@0.3.0",
+        "tepui:framework/state@0.1.0",
+        "evil:a/b",
+    ] {
         let refused = inspect(&component(&[bad], "wasi:cli/run@0.2.3"));
         assert_eq!(refused, Err(InspectError::Import(bad.to_owned())));
     }
-    let refused = inspect(&component(&["wasi:sockets/tcp@0.2.3"], "tepui:framework/scheduler@0.1.0"));
+    let refused =
+        inspect(&component(&["wasi:sockets/tcp@0.2.3"], "tepui:framework/scheduler@0.1.0"));
     assert_eq!(refused.unwrap_err().code(), "module-imports");
 }
 
@@ -110,13 +126,19 @@ fn too_much_of_anything_is_refused() {
     assert_eq!(inspect(&large).unwrap_err().code(), "module-too-large");
     let locals = [vec![1], leb(usize::try_from(LOCALS).unwrap() + 1), vec![0x7f, 0x0b]].concat();
     let refused = inspect(&core(&[], "_start", 0, &locals)).unwrap_err();
-    assert!(matches!(refused, InspectError::Count { what: "locals in one function", .. }), "{refused}");
+    assert!(
+        matches!(refused, InspectError::Count { what: "locals in one function", .. }),
+        "{refused}"
+    );
 }
 
 #[test]
 fn a_module_of_the_wrong_kind_says_which_is_needed() {
     assert!(ModuleUse::Command.check(ModuleKind::CommandP1).is_ok());
     let refused = ModuleUse::Scheduler.check(ModuleKind::CommandP2).unwrap_err();
-    assert_eq!((refused.code(), refused.to_string()), ("module-invalid", "it is a command, and a scheduler is needed".to_owned()));
+    assert_eq!(
+        (refused.code(), refused.to_string()),
+        ("module-invalid", "it is a command, and a scheduler is needed".to_owned())
+    );
     assert!(ModuleUse::Command.check(ModuleKind::Scheduler).is_err());
 }

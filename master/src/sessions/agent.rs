@@ -67,10 +67,14 @@ pub(super) async fn attend(connection: Connection, id: ConnectionId, hub: Hub) {
     }
     connection.close(code, &end.to_string());
     // If nobody listens any more, the master stops.
-    drop(hub.driver.tell(Input::AgentDisconnected(id)).await);
+    hub.driver.tell(Input::AgentDisconnected(id)).await.ok();
 }
 
-async fn session(connection: &Connection, id: ConnectionId, hub: &Hub) -> Result<std::convert::Infallible, SessionEnd> {
+async fn session(
+    connection: &Connection,
+    id: ConnectionId,
+    hub: &Hub,
+) -> Result<std::convert::Infallible, SessionEnd> {
     let (writer, mut reader, hello) = greet(connection).await?;
     let agent = connection.peer().name.clone();
     tracing::info!(agent, connection = id.0, from = %connection.remote_address(), "an agent said hello");
@@ -90,14 +94,18 @@ async fn session(connection: &Connection, id: ConnectionId, hub: &Hub) -> Result
 }
 
 /// The control stream, which an agent opens first, and its hello.
-async fn greet(connection: &Connection) -> Result<(QuicWriter, QuicReader, Box<Hello>), SessionEnd> {
+async fn greet(
+    connection: &Connection,
+) -> Result<(QuicWriter, QuicReader, Box<Hello>), SessionEnd> {
     let Ok(accepted) = tokio::time::timeout(FIRST_FRAME, connection.accept()).await else {
         return Err(SessionEnd::Silent);
     };
     let (writer, mut reader) = accepted?;
     match reader.read_within(FIRST_FRAME).await? {
         Some(AgentStream::Control) => {}
-        Some(_) => return Err(SessionEnd::Unexpected("its first stream is not the control stream")),
+        Some(_) => {
+            return Err(SessionEnd::Unexpected("its first stream is not the control stream"));
+        }
         None => return Err(SessionEnd::Done),
     }
     match reader.read_within(FIRST_FRAME).await? {
@@ -108,12 +116,18 @@ async fn greet(connection: &Connection) -> Result<(QuicWriter, QuicReader, Box<H
 }
 
 /// The control stream. A driver that is busy makes the agent wait, through the flow control of its stream.
-async fn hear(reader: &mut QuicReader, id: ConnectionId, hub: &Hub) -> Result<std::convert::Infallible, SessionEnd> {
+async fn hear(
+    reader: &mut QuicReader,
+    id: ConnectionId,
+    hub: &Hub,
+) -> Result<std::convert::Infallible, SessionEnd> {
     while let Some(message) = reader.read().await? {
         let input = match message {
             AgentMessage::Hello(_) => return Err(SessionEnd::Unexpected("a second hello")),
             AgentMessage::Reports(reports) => Input::Reported { connection: id, reports },
-            AgentMessage::ModuleChecked { digest, kind, verdict } => Input::ModuleChecked { digest, kind, verdict },
+            AgentMessage::ModuleChecked { digest, kind, verdict } => {
+                Input::ModuleChecked { digest, kind, verdict }
+            }
             AgentMessage::Heartbeat => Input::AgentHeard(id),
             AgentMessage::Goodbye => Input::AgentSaidGoodbye(id),
         };
@@ -123,7 +137,10 @@ async fn hear(reader: &mut QuicReader, id: ConnectionId, hub: &Hub) -> Result<st
 }
 
 /// Streams that the agent opens: blobs, each in a task of its own. QUIC bounds how many there may be.
-async fn streams(connection: &Connection, hub: &Hub) -> Result<std::convert::Infallible, SessionEnd> {
+async fn streams(
+    connection: &Connection,
+    hub: &Hub,
+) -> Result<std::convert::Infallible, SessionEnd> {
     let mut tasks: JoinSet<Result<(), StreamError>> = JoinSet::new();
     loop {
         tokio::select! {

@@ -19,7 +19,11 @@ use tokio_util::io::StreamReader;
 const COMMIT: Duration = Duration::from_secs(30);
 
 /// Serves one stream. Only a stream that breaks the rules is an error; what cannot be done is told to the agent.
-pub(super) async fn serve(mut writer: QuicWriter, mut reader: QuicReader, hub: Hub) -> Result<(), StreamError> {
+pub(super) async fn serve(
+    mut writer: QuicWriter,
+    mut reader: QuicReader,
+    hub: Hub,
+) -> Result<(), StreamError> {
     match reader.read_within(FIRST_FRAME).await? {
         Some(AgentStream::Fetch(digest)) => fetch(&digest, &mut writer, &hub).await?,
         Some(AgentStream::Store { digest, size_bytes }) => {
@@ -52,16 +56,26 @@ async fn fetch(digest: &Digest, writer: &mut QuicWriter, hub: &Hub) -> Result<()
     }
 }
 
-async fn store(digest: &Digest, size_bytes: u64, reader: &mut QuicReader, hub: &Hub) -> Result<(), String> {
+async fn store(
+    digest: &Digest,
+    size_bytes: u64,
+    reader: &mut QuicReader,
+    hub: &Hub,
+) -> Result<(), String> {
     if size_bytes > limits::BLOB_BYTES {
         return Err(format!("it has {size_bytes} bytes, and {} are allowed", limits::BLOB_BYTES));
     }
     let chunks = stream::try_unfold(BlobReader::new(reader, size_bytes), |mut chunks| async move {
         Ok::<_, BlobError>(chunks.next().await?.map(|bytes| (Bytes::from(bytes), chunks)))
     });
-    let stored = hub.blobs.put(digest, size_bytes, Box::pin(chunks)).await.map_err(|error| error.to_string())?;
+    let stored = hub
+        .blobs
+        .put(digest, size_bytes, Box::pin(chunks))
+        .await
+        .map_err(|error| error.to_string())?;
     let (digest, size_bytes) = (*digest, stored.size_bytes);
-    let known = hub.driver.ask(COMMIT, |ticket| Input::BlobStored { ticket, digest, size_bytes }).await;
+    let known =
+        hub.driver.ask(COMMIT, |ticket| Input::BlobStored { ticket, digest, size_bytes }).await;
     // Only now may it be removed again: the state knows it.
     drop(stored);
     known.map(drop).map_err(|refusal| refusal.to_string())

@@ -99,7 +99,11 @@ fn close_code(code: &str) -> CloseCode {
     match code {
         "session-replaced" => CloseCode::Superseded,
         "silent" => CloseCode::StreamSilent,
-        _ => CloseCode::ALL.iter().copied().find(|known| known.code() == code).unwrap_or(CloseCode::Refused),
+        _ => CloseCode::ALL
+            .iter()
+            .copied()
+            .find(|known| known.code() == code)
+            .unwrap_or(CloseCode::Refused),
     }
 }
 

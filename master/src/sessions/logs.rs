@@ -28,7 +28,10 @@ pub(crate) struct LogReader {
 }
 
 /// Asks for logs.
-pub(crate) async fn open_log(connection: &Connection, request: LogRequest) -> Result<LogReader, LogError> {
+pub(crate) async fn open_log(
+    connection: &Connection,
+    request: LogRequest,
+) -> Result<LogReader, LogError> {
     let opened = tokio::time::timeout(OPENING, connection.open()).await;
     let (mut writer, reader) = opened.map_err(|_elapsed| LogError::Crowded)??;
     writer.write(&MasterStream::Log(request)).await?;

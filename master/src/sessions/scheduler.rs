@@ -46,16 +46,21 @@ impl SchedulerStream {
         let (turns, waiting) = mpsc::channel(TURNS);
         let (alive, closed) = oneshot::channel();
         drop(runtime.spawn(async move {
-            let (framework, incarnation, name) = (open.framework, open.incarnation, open.name.clone());
+            let (framework, incarnation, name) =
+                (open.framework, open.incarnation, open.name.clone());
             let end = tokio::select! {
                 end = serve(connection, &driver, open, pages, waiting) => end,
                 // The leader wants it gone, so it does not want to hear of it.
                 _ = closed => return,
             };
             if let Err(error) = end {
-                tracing::warn!(framework = name, incarnation = incarnation.0, "a scheduler's stream failed: {error}");
+                tracing::warn!(
+                    framework = name,
+                    incarnation = incarnation.0,
+                    "a scheduler's stream failed: {error}"
+                );
             }
-            drop(driver.tell(Input::SchedulerStreamEnded { framework, incarnation }).await);
+            driver.tell(Input::SchedulerStreamEnded { framework, incarnation }).await.ok();
         }));
         Self { turns, _alive: alive }
     }
@@ -77,11 +82,11 @@ async fn serve(
     let opened = tokio::time::timeout(OPENING, connection.open()).await;
     let (writer, reader) = opened.map_err(|_elapsed| StreamEnd::Crowded)??;
     // Beside each other: an answer must come through while a turn is being written.
-    tokio::select! {
+    let end = tokio::select! {
         end = write(writer, open, pages, turns) => end,
         end = hear(reader, driver, framework, incarnation) => end,
-    }
-    .map_err(StreamEnd::from)
+    };
+    Ok(end?)
 }
 
 async fn write(

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! One master core and many agent cores on a virtual wire, in virtual time, from one seed.
+//!
+//! Owns the world that the cores live in: delays, lost connections, doubled messages, crashes between any two steps,
+//! disks that survive them or do not. Never sleeps and reads no clock. Its one surprise: a crash of the master falls
+//! before a commit, or after it and before any order was performed, which is where the hard cases are.
+
+pub mod chance;
+pub mod invariants;
+pub mod job;
+pub mod machine;
+pub mod master;
+pub mod wire;
+pub mod world;
+
+pub use world::{Faults, Setup, World};

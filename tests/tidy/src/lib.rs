@@ -26,7 +26,10 @@ pub struct Package {
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// All crates of this workspace.
@@ -36,12 +39,15 @@ pub fn root() -> PathBuf {
 pub fn packages() -> Result<Vec<Package>, Unreadable> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root());
+    command
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root());
     let output = command.output().map_err(|error| Unreadable(error.to_string()))?;
     if !output.status.success() {
         return Err(Unreadable(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|error| Unreadable(error.to_string()))?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| Unreadable(error.to_string()))?;
     let listed = metadata.get("packages").and_then(Value::as_array);
     Ok(listed.into_iter().flatten().filter_map(package).collect())
 }
@@ -50,7 +56,8 @@ fn package(value: &Value) -> Option<Package> {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let dependencies = value.get("dependencies").and_then(Value::as_array)?;
     // No kind is the usual one; `dev` is for tests, which may import anything.
-    let needed = dependencies.iter().filter(|dependency| text(dependency, "kind").as_deref() != Some("dev"));
+    let needed =
+        dependencies.iter().filter(|dependency| text(dependency, "kind").as_deref() != Some("dev"));
     let needs = needed.filter_map(|dependency| text(dependency, "name")).collect();
     let manifest = PathBuf::from(text(value, "manifest_path")?);
     Some(Package { name: text(value, "name")?, dir: manifest.parent()?.to_owned(), needs })
@@ -90,11 +97,14 @@ pub fn reached(crate_root: &Path) -> BTreeSet<PathBuf> {
 fn children(file: &Path) -> Vec<PathBuf> {
     let beside = file.parent().unwrap_or(Path::new("")).to_owned();
     let stem = file.file_stem().unwrap_or_default();
-    let is_root = ["lib", "main", "mod", "build"].iter().any(|name| stem == *name) || beside.ends_with("bin");
+    let is_root =
+        ["lib", "main", "mod", "build"].iter().any(|name| stem == *name) || beside.ends_with("bin");
     let below = if is_root { beside.clone() } else { beside.join(stem) };
     let (mut found, mut named) = (Vec::new(), None);
     for line in text(file).lines().map(str::trim) {
-        if let Some(path) = line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+        if let Some(path) =
+            line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]"))
+        {
             named = Some(beside.join(path));
         } else if let Some(module) = module_of(line) {
             let places = [below.join(format!("{module}.rs")), below.join(module).join("mod.rs")];
@@ -107,7 +117,10 @@ fn children(file: &Path) -> Vec<PathBuf> {
 /// `x` of `mod x;`, however visible.
 fn module_of(line: &str) -> Option<&str> {
     let name = line.strip_suffix(';')?;
-    let name = name.strip_prefix("pub(crate) ").or_else(|| name.strip_prefix("pub(super) ")).unwrap_or(name);
+    let name = name
+        .strip_prefix("pub(crate) ")
+        .or_else(|| name.strip_prefix("pub(super) "))
+        .unwrap_or(name);
     let name = name.strip_prefix("pub ").unwrap_or(name).strip_prefix("mod ")?;
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some(name)
 }
@@ -115,14 +128,21 @@ fn module_of(line: &str) -> Option<&str> {
 /// Codes listed as `Name = "code",` inside of a macro of that name.
 pub fn listed_codes(source: &str, macro_name: &str) -> BTreeSet<String> {
     let start = format!("{macro_name}! {{");
-    let inside = source.lines().skip_while(|line| line.trim() != start).take_while(|line| *line != "}");
+    let inside =
+        source.lines().skip_while(|line| line.trim() != start).take_while(|line| *line != "}");
     inside.filter(|line| line.contains(" = \"")).flat_map(literals).collect()
 }
 
 /// Codes that stand where an error is made, or in a function `code`.
 pub fn made_codes(source: &str) -> BTreeSet<String> {
-    const MAKERS: &[&str] =
-        &["Failure::new(", "Failure::invalid(", "Failure::internal(", "Self::new(StatusCode", "Self::invalid(", "Self::internal("];
+    const MAKERS: &[&str] = &[
+        "Failure::new(",
+        "Failure::invalid(",
+        "Failure::internal(",
+        "Self::new(StatusCode",
+        "Self::invalid(",
+        "Self::internal(",
+    ];
     let mut codes = BTreeSet::new();
     let mut in_code = false;
     for line in source.lines().take_while(|line| line.trim() != "mod tests {") {
@@ -135,7 +155,10 @@ pub fn made_codes(source: &str) -> BTreeSet<String> {
 }
 
 fn is_code(literal: &str) -> bool {
-    literal.len() > 2 && literal.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    literal.len() > 2
+        && literal
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 fn literals(line: &str) -> Vec<String> {
@@ -145,8 +168,14 @@ fn literals(line: &str) -> Vec<String> {
 /// Targets of a page's links that are files.
 pub fn links(page: &str) -> Vec<String> {
     let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
-    let files = targets.filter(|target| !target.contains("://") && !target.starts_with('#') && !target.starts_with("mailto:"));
-    files.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty()).map(str::to_owned).collect()
+    let files = targets.filter(|target| {
+        !target.contains("://") && !target.starts_with('#') && !target.starts_with("mailto:")
+    });
+    files
+        .filter_map(|target| target.split('#').next())
+        .filter(|target| !target.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

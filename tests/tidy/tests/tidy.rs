@@ -62,8 +62,16 @@ fn parts() -> Vec<Package> {
 /// Folders of all crates, guests among them.
 fn crate_dirs() -> Vec<std::path::PathBuf> {
     let guests = files(&root().join("guests"), "Cargo.toml");
-    let guests = guests.iter().filter_map(|manifest| manifest.parent()).filter(|dir| dir.join("src").is_dir());
-    packages().unwrap().into_iter().map(|package| package.dir).chain(guests.map(Path::to_owned)).collect()
+    let guests = guests
+        .iter()
+        .filter_map(|manifest| manifest.parent())
+        .filter(|dir| dir.join("src").is_dir());
+    packages()
+        .unwrap()
+        .into_iter()
+        .map(|package| package.dir)
+        .chain(guests.map(Path::to_owned))
+        .collect()
 }
 
 fn shown(path: &Path) -> String {
@@ -82,7 +90,11 @@ fn imports_go_down_and_never_sideways() {
             continue;
         };
         let needs = package.needs.iter().filter(|need| own.contains(need.as_str()));
-        wrong.extend(needs.filter(|need| !allowed.contains(&need.as_str())).map(|need| format!("{} imports {need}", package.name)));
+        wrong.extend(
+            needs
+                .filter(|need| !allowed.contains(&need.as_str()))
+                .map(|need| format!("{} imports {need}", package.name)),
+        );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -92,7 +104,9 @@ fn what_is_taken_from_elsewhere_stays_in_its_home() {
     let homes: BTreeMap<&str, &[&str]> = HOMES.iter().copied().collect();
     let mut wrong = Vec::new();
     for package in parts() {
-        let strays = package.needs.iter().filter(|need| homes.get(need.as_str()).is_some_and(|homes| !homes.contains(&package.name.as_str())));
+        let strays = package.needs.iter().filter(|need| {
+            homes.get(need.as_str()).is_some_and(|homes| !homes.contains(&package.name.as_str()))
+        });
         wrong.extend(strays.map(|need| format!("{} uses {need}", package.name)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -100,24 +114,35 @@ fn what_is_taken_from_elsewhere_stays_in_its_home() {
 
 #[test]
 fn cores_take_nothing_that_could_do_io() {
-    let cores: Vec<Package> = parts().into_iter().filter(|package| CORES.contains(&package.name.as_str())).collect();
+    let cores: Vec<Package> =
+        parts().into_iter().filter(|package| CORES.contains(&package.name.as_str())).collect();
     assert_eq!(cores.len(), CORES.len());
     for core in cores {
-        let strays: Vec<&String> = core.needs.iter().filter(|need| !PURE.contains(&need.as_str()) && *need != "tepui-proto").collect();
+        let strays: Vec<&String> = core
+            .needs
+            .iter()
+            .filter(|need| !PURE.contains(&need.as_str()) && *need != "tepui-proto")
+            .collect();
         assert!(strays.is_empty(), "{} uses {strays:?}", core.name);
     }
 }
 
 #[test]
 fn every_crate_inherits_the_lints() {
-    let lacking = crate_dirs().into_iter().filter(|dir| !text(&dir.join("Cargo.toml")).contains("[lints]\nworkspace = true"));
+    let lacking = crate_dirs()
+        .into_iter()
+        .filter(|dir| !text(&dir.join("Cargo.toml")).contains("[lints]\nworkspace = true"));
     let lacking: Vec<String> = lacking.map(|dir| shown(&dir)).collect();
     assert!(lacking.is_empty(), "{lacking:?}");
 }
 
 #[test]
 fn no_built_wasm_is_in_git() {
-    let listed = Command::new("git").args(["ls-files", "--", "*.wasm", "*.cwasm"]).current_dir(root()).output().unwrap();
+    let listed = Command::new("git")
+        .args(["ls-files", "--", "*.wasm", "*.cwasm"])
+        .current_dir(root())
+        .output()
+        .unwrap();
     // Sources that were unpacked from an archive have no git, and nothing to check.
     assert_eq!(String::from_utf8_lossy(&listed.stdout), "");
 }
@@ -141,8 +166,12 @@ fn no_source_file_is_dead() {
         let src = dir.join("src");
         let all = files(&src, ".rs");
         let is_root = |path: &&std::path::PathBuf| path.parent() == Some(src.join("bin").as_path());
-        let roots = [src.join("lib.rs"), src.join("main.rs")].into_iter().filter(|path| path.is_file());
-        let live: BTreeSet<_> = roots.chain(all.iter().filter(is_root).cloned()).flat_map(|path| reached(&path)).collect();
+        let roots =
+            [src.join("lib.rs"), src.join("main.rs")].into_iter().filter(|path| path.is_file());
+        let live: BTreeSet<_> = roots
+            .chain(all.iter().filter(is_root).cloned())
+            .flat_map(|path| reached(&path))
+            .collect();
         dead.extend(all.iter().filter(|path| !live.contains(*path)).map(|path| shown(path)));
     }
     assert!(dead.is_empty(), "{dead:#?}");
@@ -170,12 +199,15 @@ fn every_reason_of_a_task_has_a_paragraph() {
 fn every_refusal_of_a_master_has_a_paragraph() {
     let mut codes = listed_codes(&text(&root().join("master/core/src/refusal.rs")), "codes");
     assert!(codes.len() > 10, "{codes:?}");
-    codes.extend(files(&root().join("master/src"), ".rs").iter().flat_map(|file| made_codes(&text(file))));
+    codes.extend(
+        files(&root().join("master/src"), ".rs").iter().flat_map(|file| made_codes(&text(file))),
+    );
     assert_told("docs/OPERATING.md", &codes);
 }
 
 fn assert_told(page: &str, codes: &BTreeSet<String>) {
     let told = text(&root().join(page));
-    let untold: Vec<&String> = codes.iter().filter(|code| !told.contains(&format!("`{code}`"))).collect();
+    let untold: Vec<&String> =
+        codes.iter().filter(|code| !told.contains(&format!("`{code}`"))).collect();
     assert!(untold.is_empty(), "{page} does not tell of {untold:?}");
 }

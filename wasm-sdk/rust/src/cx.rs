@@ -1,10 +1,12 @@
 //! What a scheduler may ask for in a turn, and what it may know.
 //!
-//! [`Cx`] collects calls; nothing leaves it before the turn ends, and then all of it at once: the calls in the order
-//! in which they were made, then declines of what was left lying, then writes of state, then the end of the framework
-//! if that was asked for. It never reads a clock: [`Cx::now_ms`] is the cluster's.
+//! [`Cx`] collects calls; nothing leaves it before the turn ends, and then all of it at once: declines of what was left
+//! lying, then the calls in the order in which they were made, then writes of state, then the end of the framework if
+//! that was asked for. It never reads a clock: [`Cx::now_ms`] is the cluster's.
 
-use crate::bindings::tepui::framework::protocol::{Acceptance, Decline, Kill, Operation, Timer, Write};
+use crate::bindings::tepui::framework::protocol::{
+    Acceptance, Decline, Kill, Operation, Timer, Write,
+};
 use crate::store::{Committed, StateError, Store};
 use crate::{AgentInfo, Blob, Call, Message, Offer, Outcome, Response, Start, Task, Want};
 use serde::Serialize;
@@ -91,7 +93,10 @@ impl Cx {
         let text = self.config(name)?;
         let value = text.parse().ok();
         if value.is_none() {
-            crate::warn!("the setting `{name}` is ignored: `{text}` does not read as {}", std::any::type_name::<T>());
+            crate::warn!(
+                "the setting `{name}` is ignored: `{text}` does not read as {}",
+                std::any::type_name::<T>()
+            );
         }
         value
     }
@@ -116,7 +121,8 @@ impl Cx {
             *at
         } else {
             self.accepted.insert(offer.id, self.calls.len());
-            let acceptance = Acceptance { offers: vec![offer.id], operations: Vec::new(), refuse_for: None };
+            let acceptance =
+                Acceptance { offers: vec![offer.id], operations: Vec::new(), refuse_for: None };
             self.calls.push(Call::Accept(acceptance));
             self.calls.len() - 1
         };
@@ -136,7 +142,19 @@ impl Cx {
     /// Gives an offer back, and asks not to be offered the same again for so long.
     pub fn decline(&mut self, offer: &Offer, refuse_for_ms: u64) {
         self.open.remove(&offer.id);
-        self.calls.push(Call::Decline(Decline { offers: vec![offer.id], refuse_for: Some(refuse_for_ms) }));
+        self.calls.push(Call::Decline(Decline {
+            offers: vec![offer.id],
+            refuse_for: Some(refuse_for_ms),
+        }));
+    }
+
+    /// Gives back all offers of this turn that have no answer yet. With wants stated, nothing but what is wanted comes
+    /// again, so 0 does no harm.
+    pub fn decline_rest(&mut self, refuse_for_ms: u64) {
+        let offers: Vec<u64> = std::mem::take(&mut self.open).into_iter().collect();
+        if !offers.is_empty() {
+            self.calls.push(Call::Decline(Decline { offers, refuse_for: Some(refuse_for_ms) }));
+        }
     }
 
     /// Keeps an offer beyond the turn instead of having it declined. It runs out at `offer.expires`.
@@ -232,7 +250,11 @@ impl Cx {
 
     /// Ends the framework: it could not do what it was for. Otherwise like [`Self::complete`].
     pub fn fail(&mut self, message: impl Into<String>) {
-        self.outcome.get_or_insert(Outcome { success: false, message: message.into(), results: Vec::new() });
+        self.outcome.get_or_insert(Outcome {
+            success: false,
+            message: message.into(),
+            results: Vec::new(),
+        });
     }
 
     /// Whether this turn ends the framework.
@@ -247,7 +269,10 @@ impl Cx {
     /// # Panics
     /// If the value is of another type. A panic means that the turn never happened, which is better than to begin
     /// anew over state that is there; use [`Self::try_get`] to migrate.
-    #[expect(clippy::panic, reason = "a guest that cannot read its own state must not take a turn on a guess")]
+    #[expect(
+        clippy::panic,
+        reason = "a guest that cannot read its own state must not take a turn on a guess"
+    )]
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         match self.try_get(key) {
             Ok(value) => value,
@@ -261,14 +286,19 @@ impl Cx {
     /// If the value is of another type.
     pub fn try_get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
         let Some(bytes) = self.store.read(key) else { return Ok(None) };
-        postcard::from_bytes(&bytes).map(Some).map_err(|source| StateError { key: key.to_owned(), source })
+        postcard::from_bytes(&bytes)
+            .map(Some)
+            .map_err(|source| StateError { key: key.to_owned(), source })
     }
 
     /// Writes a value of durable state: the key at most 256 bytes, the value at most 64 KiB, all together 4 MiB.
     ///
     /// # Panics
     /// If the value cannot be serialised, such as a sequence that does not know its length.
-    #[expect(clippy::panic, reason = "only a type that postcard cannot hold at all; the turn must not happen")]
+    #[expect(
+        clippy::panic,
+        reason = "only a type that postcard cannot hold at all; the turn must not happen"
+    )]
     pub fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) {
         match postcard::to_allocvec(value) {
             Ok(bytes) => self.store.write(key, Some(bytes)),
@@ -320,8 +350,9 @@ impl Cx {
     pub(crate) fn finish(&mut self) -> Vec<Call> {
         let open = std::mem::take(&mut self.open);
         if !open.is_empty() {
+            // First of all, so that a want or a revive of this turn forgets the filters that these declines leave.
             let offers = open.into_iter().collect();
-            self.calls.push(Call::Decline(Decline { offers, refuse_for: None }));
+            self.calls.insert(0, Call::Decline(Decline { offers, refuse_for: None }));
         }
         self.accepted.clear();
         self.launches = 0;

@@ -38,14 +38,15 @@ mod task;
 pub mod testing;
 
 pub use bindings::tepui::framework::protocol::{
-    Call, Comparison, Constraint, Event, InverseOffer, Message, Outcome, Refusal, Request, Response, Start, StartCause,
-    Want,
-};
-pub use bindings::tepui::framework::types::{
-    AgentInfo, Attribute, AttributeValue, Blob, CustomAmount, CustomResource, FaultDomain, Input, Limits, Mount,
-    OnUnreachable, Output, Pool, PortRange, Resources, Task, TaskState, TaskStatus, Usage, Volume, Workload,
+    Call, Comparison, Constraint, Event, InverseOffer, Message, Outcome, Refusal, Request,
+    Response, Start, StartCause, Want,
 };
 pub use bindings::tepui::framework::types::Offer;
+pub use bindings::tepui::framework::types::{
+    AgentInfo, Attribute, AttributeValue, Blob, CustomAmount, CustomResource, FaultDomain, Input,
+    Limits, Mount, OnUnreachable, Output, Pool, PortRange, Resources, Task, TaskState, TaskStatus,
+    Usage, Volume, Workload,
+};
 pub use cx::{Accepting, Cx};
 pub use log::{Level, log};
 pub use resources::Remaining;

@@ -4,12 +4,15 @@ use crate::PortRange;
 
 /// Sorted, without overlaps, without empty ranges.
 fn tidy(ranges: &[PortRange]) -> Vec<PortRange> {
-    let mut sorted: Vec<PortRange> = ranges.iter().copied().filter(|range| range.first <= range.last).collect();
+    let mut sorted: Vec<PortRange> =
+        ranges.iter().copied().filter(|range| range.first <= range.last).collect();
     sorted.sort_unstable_by_key(|range| (range.first, range.last));
     let mut merged: Vec<PortRange> = Vec::with_capacity(sorted.len());
     for range in sorted {
         match merged.last_mut() {
-            Some(open) if range.first <= open.last.saturating_add(1) => open.last = open.last.max(range.last),
+            Some(open) if range.first <= open.last.saturating_add(1) => {
+                open.last = open.last.max(range.last)
+            }
             _ => merged.push(range),
         }
     }
@@ -21,7 +24,9 @@ pub(crate) fn contains(have: &[PortRange], want: &[PortRange]) -> bool {
         return true;
     }
     let have = tidy(have);
-    tidy(want).iter().all(|want| have.iter().any(|have| have.first <= want.first && want.last <= have.last))
+    tidy(want)
+        .iter()
+        .all(|want| have.iter().any(|have| have.first <= want.first && want.last <= have.last))
 }
 
 pub(crate) fn minus(have: &[PortRange], less: &[PortRange]) -> Vec<PortRange> {

@@ -24,7 +24,10 @@ impl Resources {
             && self.memory_bytes >= other.memory_bytes
             && self.disk_bytes >= other.disk_bytes
             && ports::contains(&self.ports, &other.ports)
-            && other.custom.iter().all(|want| self.custom.iter().any(|have| custom_contains(have, want)))
+            && other
+                .custom
+                .iter()
+                .all(|want| self.custom.iter().any(|have| custom_contains(have, want)))
     }
 
     /// What is left without whatever of `other` is in here.
@@ -92,22 +95,30 @@ fn custom_contains(have: &CustomResource, want: &CustomResource) -> bool {
     have.name == want.name
         && match (&have.amount, &want.amount) {
             (CustomAmount::Milli(have), CustomAmount::Milli(want)) => have >= want,
-            (CustomAmount::Items(have), CustomAmount::Items(want)) => want.iter().all(|item| have.contains(item)),
+            (CustomAmount::Items(have), CustomAmount::Items(want)) => {
+                want.iter().all(|item| have.contains(item))
+            }
             _ => false,
         }
 }
 
 fn custom_minus(have: &mut CustomAmount, less: &CustomAmount) {
     match (have, less) {
-        (CustomAmount::Milli(have), CustomAmount::Milli(less)) => *have = have.saturating_sub(*less),
-        (CustomAmount::Items(have), CustomAmount::Items(less)) => have.retain(|item| !less.contains(item)),
+        (CustomAmount::Milli(have), CustomAmount::Milli(less)) => {
+            *have = have.saturating_sub(*less)
+        }
+        (CustomAmount::Items(have), CustomAmount::Items(less)) => {
+            have.retain(|item| !less.contains(item))
+        }
         _ => {}
     }
 }
 
 fn custom_plus(have: &mut CustomAmount, more: &CustomAmount) {
     match (have, more) {
-        (CustomAmount::Milli(have), CustomAmount::Milli(more)) => *have = have.saturating_add(*more),
+        (CustomAmount::Milli(have), CustomAmount::Milli(more)) => {
+            *have = have.saturating_add(*more)
+        }
         (CustomAmount::Items(have), CustomAmount::Items(more)) => {
             have.extend(more.iter().cloned());
             have.sort_unstable();

@@ -44,7 +44,13 @@ pub trait Scheduler: Default {
     /// A call was not carried out. Refused launches come as updates instead. It is logged unless this says otherwise.
     fn on_refused(&mut self, cx: &mut Cx, refusal: Refusal) {
         let _ = cx;
-        crate::warn!("call {} of turn {}: {}: {}", refusal.index, refusal.turn, refusal.code, refusal.message);
+        crate::warn!(
+            "call {} of turn {}: {}: {}",
+            refusal.index,
+            refusal.turn,
+            refusal.code,
+            refusal.message
+        );
     }
 
     /// An agent that was offered or used is lost; its tasks are told of on their own.

@@ -63,9 +63,13 @@ impl Store {
     /// In order, without those that this turn deleted.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
         let mut keys: BTreeSet<String> = match &self.committed {
-            Committed::Host => crate::bindings::tepui::framework::state::keys(prefix).into_iter().collect(),
+            Committed::Host => {
+                crate::bindings::tepui::framework::state::keys(prefix).into_iter().collect()
+            }
             #[cfg(not(target_family = "wasm"))]
-            Committed::Copy(pairs) => pairs.keys().filter(|key| key.starts_with(prefix)).cloned().collect(),
+            Committed::Copy(pairs) => {
+                pairs.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+            }
         };
         for (key, value) in self.writes.iter().filter(|(key, _)| key.starts_with(prefix)) {
             match value {

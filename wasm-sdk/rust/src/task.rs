@@ -2,8 +2,10 @@
 //!
 //! Builders over the contract's own records: every field stays public, so nothing is out of their reach.
 
-use crate::{Input, Limits, OnUnreachable, Output, Resources, Task, TaskState, TaskStatus, Want, Workload};
 use crate::wire::types::Grants;
+use crate::{
+    Input, Limits, OnUnreachable, Output, Resources, Task, TaskState, TaskStatus, Want, Workload,
+};
 
 /// How long a task may be out of sight before it ends as `lost`, unless it says otherwise.
 const LOST_AFTER_MS: u64 = 60_000;
@@ -72,6 +74,12 @@ impl Task {
         self
     }
 
+    /// CPU in thousandths of a core, and memory in MiB.
+    #[must_use]
+    pub fn size(self, cpu_milli: u64, memory_mib: u64) -> Self {
+        self.cpu_milli(cpu_milli).memory_mib(memory_mib)
+    }
+
     /// All its resources at once.
     #[must_use]
     pub fn resources(mut self, resources: Resources) -> Self {
@@ -116,8 +124,18 @@ impl Task {
 
     /// `length` bytes of a blob from `first` on, as a file at `path` in its sandbox.
     #[must_use]
-    pub fn input_range(mut self, source: impl Into<String>, first: u64, length: u64, path: impl Into<String>) -> Self {
-        self.inputs.push(Input { source: source.into(), range: Some((first, length)), path: path.into() });
+    pub fn input_range(
+        mut self,
+        source: impl Into<String>,
+        first: u64,
+        length: u64,
+        path: impl Into<String>,
+    ) -> Self {
+        self.inputs.push(Input {
+            source: source.into(),
+            range: Some((first, length)),
+            path: path.into(),
+        });
         self
     }
 
@@ -151,7 +169,9 @@ impl Task {
 
     /// About how many bytes it takes in an answer: its text and a flat share for the rest.
     pub fn answer_bytes(&self) -> usize {
-        let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(a, b)| a.len() + b.len() + 4).sum::<usize>();
+        let pairs = |pairs: &[(String, String)]| {
+            pairs.iter().map(|(a, b)| a.len() + b.len() + 4).sum::<usize>()
+        };
         96 + self.id.len()
             + self.name.len()
             + self.module.len()
@@ -160,8 +180,16 @@ impl Task {
             + pairs(&self.labels)
             + pairs(&self.extra)
             + self.stdin.as_ref().map_or(0, Vec::len)
-            + self.inputs.iter().map(|input| input.source.len() + input.path.len() + 24).sum::<usize>()
-            + self.outputs.iter().map(|output| output.path.len() + output.blob.len() + 4).sum::<usize>()
+            + self
+                .inputs
+                .iter()
+                .map(|input| input.source.len() + input.path.len() + 24)
+                .sum::<usize>()
+            + self
+                .outputs
+                .iter()
+                .map(|output| output.path.len() + output.blob.len() + 4)
+                .sum::<usize>()
     }
 }
 

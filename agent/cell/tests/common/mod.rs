@@ -27,7 +27,9 @@ impl Fixture {
     }
 
     pub fn run(&self, launch: u64, compiled: &std::path::Path) -> RunCommand {
-        let log = |name: &str| self.folder.path().join(format!("{launch}-{name}")).to_str().unwrap().to_owned();
+        let log = |name: &str| {
+            self.folder.path().join(format!("{launch}-{name}")).to_str().unwrap().to_owned()
+        };
         RunCommand {
             launch: LaunchNumber(launch),
             task: "framework/task".to_owned(),
@@ -74,7 +76,6 @@ pub fn core(body: &str) -> Vec<u8> {
 }
 
 pub const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
-pub const WRITE: &str =
-    r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#;
+pub const WRITE: &str = r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#;
 pub const EMPTY: &str = r#"(memory (export "memory") 1) (func (export "_start"))"#;
 pub const SPIN: &str = r#"(memory (export "memory") 1) (func (export "_start") (loop (br 0)))"#;

@@ -6,27 +6,23 @@ use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
 use std::collections::BTreeMap;
 use tepui_proto::control::{MasterMessage, Report, ReportBody};
-use tepui_proto::{AgentId, LaunchNumber, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
+use tepui_proto::{AgentId, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
 
 impl Leader {
     pub(super) fn on_reported(&mut self, now: Timestamp, connection: ConnectionId, reports: &[Report], fx: &mut Effects) {
         let Some(id) = self.mind.connections.get(&connection).copied() else { return };
         self.on_agent_heard(now, connection);
-        let ended = self.take_reports(now, id, reports, fx);
+        self.take_reports(now, id, reports, fx);
         let Some(agent) = self.state.agents.get(&id) else { return };
         fx.orders.push(Effect::Send { connection, message: MasterMessage::Acknowledge(agent.reported) });
-        if !ended.is_empty() {
-            fx.orders.push(Effect::Send { connection, message: MasterMessage::Forget(ended) });
-        }
     }
 
-    /// Takes reports that are new, and says which launches have ended by them.
-    pub(super) fn take_reports(&mut self, now: Timestamp, id: AgentId, reports: &[Report], fx: &mut Effects) -> Vec<LaunchNumber> {
-        let Some(agent) = self.state.agents.get(&id) else { return Vec::new() };
+    /// Takes reports that are new.
+    pub(super) fn take_reports(&mut self, now: Timestamp, id: AgentId, reports: &[Report], fx: &mut Effects) {
+        let Some(agent) = self.state.agents.get(&id) else { return };
         let mut through = agent.reported;
         let mut changes = Vec::new();
         let mut messages = Vec::new();
-        let mut ended = Vec::new();
         // What the changes of this batch have led to, since they are applied only with the entry.
         let mut states: BTreeMap<&TaskKey, TaskState> = BTreeMap::new();
         for report in reports.iter().filter(|report| report.seq > agent.reported) {
@@ -35,9 +31,6 @@ impl Leader {
             let state = *states.get(&report.key).unwrap_or(&task.status.state);
             match &report.body {
                 ReportBody::Status(status) => {
-                    if status.state.is_final() {
-                        ended.push(report.launch);
-                    }
                     if state.may_become(status.state) {
                         states.insert(&report.key, status.state);
                         changes.push(TaskChange { framework: report.key.framework, status: cut(status, &report.key) });
@@ -53,7 +46,6 @@ impl Leader {
             self.drop_excess(now, &mut messages);
             self.propose(now, EntryKind::Reported { agent: id, through: ReportSeq(through.0), changes, messages }, fx);
         }
-        ended
     }
 
     /// Messages to a framework that has too many events waiting are dropped, and its events say so.

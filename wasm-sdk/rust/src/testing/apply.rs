@@ -19,7 +19,11 @@ impl FakeCluster {
         for (at, call) in calls.into_iter().enumerate() {
             self.carry_out(at, call);
         }
-        assert!(self.state_bytes() <= STATE_BYTES, "durable state has {} bytes", self.state_bytes());
+        assert!(
+            self.state_bytes() <= STATE_BYTES,
+            "durable state has {} bytes",
+            self.state_bytes()
+        );
     }
 
     fn carry_out(&mut self, at: usize, call: Call) {
@@ -86,7 +90,8 @@ impl FakeCluster {
 
     fn filter(&mut self, offer: &Offer, refuse_for: Option<u64>) {
         let until = self.now + refuse_for.unwrap_or(REFUSE_MS);
-        if let Some(agent) = self.agents.values_mut().find(|agent| agent.info.handle == offer.agent) {
+        if let Some(agent) = self.agents.values_mut().find(|agent| agent.info.handle == offer.agent)
+        {
             agent.refused_until = until;
         }
     }
@@ -94,7 +99,8 @@ impl FakeCluster {
     fn accept(&mut self, at: usize, acceptance: Acceptance) {
         let tasks: Vec<Task> = acceptance.operations.into_iter().flat_map(tasks_of).collect();
         let is_held = acceptance.offers.iter().all(|id| self.offers.contains_key(id));
-        let held: Vec<Offer> = acceptance.offers.iter().filter_map(|id| self.take_back(*id)).collect();
+        let held: Vec<Offer> =
+            acceptance.offers.iter().filter_map(|id| self.take_back(*id)).collect();
         let agent = held.first().and_then(|offer| self.name_of(offer.agent));
         let Some(agent) = agent.filter(|_| is_held) else {
             if tasks.is_empty() {
@@ -115,7 +121,10 @@ impl FakeCluster {
     }
 
     fn name_of(&self, handle: u32) -> Option<String> {
-        self.agents.values().find(|agent| agent.info.handle == handle).map(|agent| agent.info.id.clone())
+        self.agents
+            .values()
+            .find(|agent| agent.info.handle == handle)
+            .map(|agent| agent.info.id.clone())
     }
 
     fn launch(&mut self, task: Task, agent: &str, want: Option<u32>, left: &mut Resources) {
@@ -145,7 +154,10 @@ impl FakeCluster {
 
     fn complete(&mut self, outcome: Outcome) {
         for name in &outcome.results {
-            assert!(self.blobs.contains_key(name), "the result `{name}` is no blob of the framework");
+            assert!(
+                self.blobs.contains_key(name),
+                "the result `{name}` is no blob of the framework"
+            );
         }
         self.outcome = Some(outcome);
         for id in self.live().into_iter().map(str::to_owned).collect::<Vec<_>>() {

@@ -33,8 +33,8 @@ mod turns;
 use crate::log::native;
 use crate::wire::protocol::Timer;
 use crate::{
-    AgentInfo, Blob, Event, Level, Offer, Outcome, Request, Resources, Response, Runner, Scheduler, Task, TaskStatus,
-    Want,
+    AgentInfo, Blob, Event, Level, Offer, Outcome, Request, Resources, Response, Runner, Scheduler,
+    Task, TaskStatus, Want,
 };
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -50,11 +50,21 @@ pub const BEGINNING_MS: u64 = 1_700_000_000_000;
 
 /// A scheduler of any type, with its memory.
 trait Instance {
-    fn turn(&mut self, state: &BTreeMap<String, Vec<u8>>, now: u64, events: Vec<Event>) -> Vec<crate::Call>;
+    fn turn(
+        &mut self,
+        state: &BTreeMap<String, Vec<u8>>,
+        now: u64,
+        events: Vec<Event>,
+    ) -> Vec<crate::Call>;
 }
 
 impl<S: Scheduler> Instance for Runner<S> {
-    fn turn(&mut self, state: &BTreeMap<String, Vec<u8>>, now: u64, events: Vec<Event>) -> Vec<crate::Call> {
+    fn turn(
+        &mut self,
+        state: &BTreeMap<String, Vec<u8>>,
+        now: u64,
+        events: Vec<Event>,
+    ) -> Vec<crate::Call> {
         self.cx.store.committed = crate::store::Committed::Copy(state.clone());
         Self::turn(self, now, events)
     }
@@ -165,7 +175,8 @@ impl FakeCluster {
 
     /// Adds an agent to a cluster that runs.
     pub fn add_agent(&mut self, name: &str, cpu_milli: u64, memory_mib: u64) -> &mut Self {
-        let free = Resources { disk_bytes: 1 << 40, ..Resources::cpu_memory(cpu_milli, memory_mib) };
+        let free =
+            Resources { disk_bytes: 1 << 40, ..Resources::cpu_memory(cpu_milli, memory_mib) };
         let info = AgentInfo {
             handle: u32::try_from(self.fresh_id()).unwrap_or(u32::MAX),
             id: name.to_owned(),
@@ -189,7 +200,8 @@ impl FakeCluster {
     /// Submits a scheduler with its settings. Its first instance begins at the next step.
     #[must_use]
     pub fn submit<S: Scheduler + 'static>(mut self, config: &[(&str, &str)]) -> Self {
-        self.config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.config =
+            config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.make = Some(instance::<S>);
         self
     }
@@ -220,7 +232,11 @@ impl FakeCluster {
 
     /// Identifiers of the tasks that have not ended, sorted.
     pub fn live(&self) -> Vec<&str> {
-        self.tasks.iter().filter(|(_, task)| !task.state().is_final()).map(|(id, _)| id.as_str()).collect()
+        self.tasks
+            .iter()
+            .filter(|(_, task)| !task.state().is_final())
+            .map(|(id, _)| id.as_str())
+            .collect()
     }
 
     /// A task that was launched.
@@ -332,8 +348,12 @@ impl FakeCluster {
     /// Takes an agent away, with its offers; its tasks end as `lost`.
     pub fn lose_agent(&mut self, name: &str) -> &mut Self {
         let Some(agent) = self.agents.remove(name) else { return self };
-        let gone: Vec<u64> =
-            self.offers.values().filter(|offer| offer.agent == agent.info.handle).map(|offer| offer.id).collect();
+        let gone: Vec<u64> = self
+            .offers
+            .values()
+            .filter(|offer| offer.agent == agent.info.handle)
+            .map(|offer| offer.id)
+            .collect();
         self.offers.retain(|id, _| !gone.contains(id));
         if !gone.is_empty() {
             self.waiting.push(Event::Rescinded(gone));
@@ -360,7 +380,9 @@ impl FakeCluster {
         }
         match &self.outcome {
             Some(outcome) => outcome,
-            None => panic!("the framework has not ended after {steps} steps; live: {:?}", self.live()),
+            None => {
+                panic!("the framework has not ended after {steps} steps; live: {:?}", self.live())
+            }
         }
     }
 

@@ -26,7 +26,11 @@ pub(super) fn blob_of(name: &str, bytes: &[u8]) -> Blob {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    Blob { name: name.to_owned(), digest: format!("sha256:{hash:064x}"), size_bytes: bytes.len() as u64 }
+    Blob {
+        name: name.to_owned(),
+        digest: format!("sha256:{hash:064x}"),
+        size_bytes: bytes.len() as u64,
+    }
 }
 
 /// A status with nothing in it but a state and why.
@@ -41,7 +45,14 @@ pub(super) fn status(task: &str, state: TaskState, reason: &str, at: u64) -> Tas
         healthy: None,
         endpoint: None,
         outputs: Vec::new(),
-        usage: Usage { fuel: 0, cpu_us: 0, wall_us: 0, memory_bytes_peak: 0, disk_bytes: 0, log_bytes: 0 },
+        usage: Usage {
+            fuel: 0,
+            cpu_us: 0,
+            wall_us: 0,
+            memory_bytes_peak: 0,
+            disk_bytes: 0,
+            log_bytes: 0,
+        },
         at,
         extra: Vec::new(),
     }
@@ -93,7 +104,13 @@ impl FakeCluster {
     ///
     /// # Panics
     /// If there is no such task, or it has ended already.
-    pub fn end_task(&mut self, id: &str, state: TaskState, reason: &str, exit_code: Option<i32>) -> &mut Self {
+    pub fn end_task(
+        &mut self,
+        id: &str,
+        state: TaskState,
+        reason: &str,
+        exit_code: Option<i32>,
+    ) -> &mut Self {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(id) else { panic!("no task `{id}` was launched") };
         assert!(!task.status.is_final(), "the task `{id}` has ended already");
@@ -102,7 +119,8 @@ impl FakeCluster {
         reason.clone_into(&mut task.status.reason);
         task.status.exit_code = exit_code;
         task.status.at = now;
-        let (status, agent, resources) = (task.status.clone(), task.agent.clone(), task.spec.resources.clone());
+        let (status, agent, resources) =
+            (task.status.clone(), task.agent.clone(), task.spec.resources.clone());
         self.waiting.push(Event::TaskUpdated(status));
         if let Some(agent) = self.agents.get_mut(&agent) {
             agent.free = agent.free.plus(&resources);
@@ -112,7 +130,8 @@ impl FakeCluster {
     }
 
     pub(super) fn live_on(&self, agent: &str) -> Vec<String> {
-        let live = self.tasks.iter().filter(|(_, task)| task.agent == agent && !task.status.is_final());
+        let live =
+            self.tasks.iter().filter(|(_, task)| task.agent == agent && !task.status.is_final());
         live.map(|(id, _)| id.clone()).collect()
     }
 
@@ -130,6 +149,7 @@ impl FakeCluster {
         let mut running = status.clone();
         running.state = TaskState::Running;
         self.waiting.push(Event::TaskUpdated(running.clone()));
-        self.tasks.insert(spec.id.clone(), FakeTask { spec, agent: agent.to_owned(), status: running });
+        self.tasks
+            .insert(spec.id.clone(), FakeTask { spec, agent: agent.to_owned(), status: running });
     }
 }

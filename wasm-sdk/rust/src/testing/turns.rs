@@ -24,7 +24,12 @@ impl FakeCluster {
         let mut events = self.beginning();
         let mut news = std::mem::take(&mut self.waiting);
         events.extend(news.iter().cloned());
-        let due: Vec<String> = self.timers.iter().filter(|(_, at)| **at <= self.now).map(|(name, _)| name.clone()).collect();
+        let due: Vec<String> = self
+            .timers
+            .iter()
+            .filter(|(_, at)| **at <= self.now)
+            .map(|(name, _)| name.clone())
+            .collect();
         self.timers.retain(|_, at| *at > self.now);
         news.extend(due.iter().cloned().map(Event::Timer));
         events.extend(due.into_iter().map(Event::Timer));
@@ -81,7 +86,12 @@ impl FakeCluster {
     }
 
     fn expire_offers(&mut self) {
-        let late: Vec<u64> = self.offers.values().filter(|offer| offer.expires <= self.now).map(|offer| offer.id).collect();
+        let late: Vec<u64> = self
+            .offers
+            .values()
+            .filter(|offer| offer.expires <= self.now)
+            .map(|offer| offer.id)
+            .collect();
         self.expired += late.len();
         for id in &late {
             self.take_back(*id);
@@ -102,7 +112,8 @@ impl FakeCluster {
     /// An offer's resources are free again.
     pub(super) fn take_back(&mut self, id: u64) -> Option<Offer> {
         let offer = self.offers.remove(&id)?;
-        if let Some(agent) = self.agents.values_mut().find(|agent| agent.info.handle == offer.agent) {
+        if let Some(agent) = self.agents.values_mut().find(|agent| agent.info.handle == offer.agent)
+        {
             agent.free = agent.free.plus(&offer.resources);
         }
         Some(offer)
@@ -115,7 +126,9 @@ impl FakeCluster {
         let (mut infos, mut offers) = (Vec::new(), Vec::new());
         let mut wants = self.wants.clone();
         let mut names: Vec<String> = self.agents.keys().cloned().collect();
-        names.retain(|name| self.agents.get(name).is_some_and(|agent| agent.refused_until <= self.now));
+        names.retain(|name| {
+            self.agents.get(name).is_some_and(|agent| agent.refused_until <= self.now)
+        });
         for name in names {
             let made = self.offers_of(&name, wants.as_mut());
             if !made.is_empty() {
@@ -134,8 +147,13 @@ impl FakeCluster {
     fn offers_of(&mut self, name: &str, wants: Option<&mut Vec<Want>>) -> Vec<Offer> {
         let Some(wants) = wants else {
             let free = self.agents.get(name).map(|agent| agent.free.clone()).unwrap_or_default();
-            let is_small = free.cpu_milli < SMALLEST_CPU_MILLI || free.memory_bytes < SMALLEST_MEMORY_BYTES;
-            return if is_small { Vec::new() } else { self.offer(name, free, None).into_iter().collect() };
+            let is_small =
+                free.cpu_milli < SMALLEST_CPU_MILLI || free.memory_bytes < SMALLEST_MEMORY_BYTES;
+            return if is_small {
+                Vec::new()
+            } else {
+                self.offer(name, free, None).into_iter().collect()
+            };
         };
         let mut made = Vec::new();
         for want in wants {
@@ -158,7 +176,16 @@ impl FakeCluster {
         let agent = self.agents.get_mut(name)?;
         agent.free = agent.free.minus(&resources);
         let (pools, volumes) = (Vec::new(), Vec::new());
-        Some(Offer { id, agent: agent.info.handle, role: 0, want, resources, pools, volumes, expires })
+        Some(Offer {
+            id,
+            agent: agent.info.handle,
+            role: 0,
+            want,
+            resources,
+            pools,
+            volumes,
+            expires,
+        })
     }
 }
 

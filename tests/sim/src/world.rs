@@ -1,0 +1,618 @@
+//! The world: takes the next thing from the agenda and lets it happen.
+
+use crate::chance::Chance;
+use crate::invariants::{books, events::Events, finality::Finality, launches::Launches, replicas};
+use crate::machine::{Instance, Machine};
+use crate::master::{Crash, Master};
+use crate::wire::{Agenda, Down, Event, Link, Up};
+use std::collections::BTreeMap;
+use tepui_agent_core::{Effect as AgentEffect, Effects as AgentEffects, Input as AgentInput, Prepared};
+use tepui_master_core::{ConnectionId, Effect, Entry, Input, Ticket};
+use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
+use tepui_proto::cell::{CellCommand, CellEvent, CommandEnd};
+use tepui_proto::control::{AgentMessage, MasterStream, ModuleKind, ModuleVerdict};
+use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnUsage};
+use tepui_proto::{Call, Digest, FrameworkId, Incarnation, LaunchNumber, Reason, TaskState, Tenant, Timestamp, Usage};
+
+const SCHEDULER: Digest = Digest([1; 32]);
+const TASK: Digest = Digest([2; 32]);
+
+/// How often what goes wrong, in a million messages or steps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A message is lost, and its connection with it.
+    pub lost: u32,
+    /// A message on a control stream arrives twice.
+    pub doubled: u32,
+    /// The master dies.
+    pub master_dies: u32,
+    /// An agent dies.
+    pub agent_dies: u32,
+    /// A scheduler traps.
+    pub scheduler_traps: u32,
+    /// A task fails.
+    pub task_fails: u32,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Decides everything.
+    pub seed: u64,
+    /// How many.
+    pub agents: usize,
+    /// Frameworks, each a job.
+    pub jobs: u64,
+    /// Tasks of each.
+    pub tasks: u64,
+    /// Until the healing.
+    pub faults: Faults,
+    /// When everything heals.
+    pub heal_at: u64,
+    /// Every so many steps the books are checked; the log is replayed a hundred times less often.
+    pub check_every: u64,
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct World {
+    setup: Setup,
+    chance: Chance,
+    /// The time.
+    pub now: u64,
+    agenda: Agenda,
+    /// The master.
+    pub master: Master,
+    machines: Vec<Machine>,
+    links: BTreeMap<ConnectionId, Link>,
+    last_connection: u64,
+    steps: u64,
+    submitted: u64,
+    launches: Launches,
+    finality: Finality,
+    events: Events,
+    /// How often the master died.
+    pub master_deaths: u64,
+    /// How often an agent died.
+    pub agent_deaths: u64,
+}
+
+impl World {
+    /// A world at its beginning.
+    pub fn new(setup: Setup) -> Self {
+        let mut world = Self {
+            setup,
+            chance: Chance::new(setup.seed),
+            now: 1_000,
+            agenda: Agenda::default(),
+            master: Master::new(),
+            machines: (0..setup.agents).map(Machine::new).collect(),
+            links: BTreeMap::new(),
+            last_connection: 0,
+            steps: 0,
+            submitted: 0,
+            launches: Launches::default(),
+            finality: Finality::default(),
+            events: Events::default(),
+            master_deaths: 0,
+            agent_deaths: 0,
+        };
+        world.start_master();
+        for agent in 0..setup.agents {
+            world.agenda.at(world.now + agent as u64 % 50, Event::AgentRestart(agent));
+        }
+        world
+    }
+
+    fn faults(&self) -> Faults {
+        if self.now < self.setup.heal_at { self.setup.faults } else { Faults::default() }
+    }
+
+    /// Runs until every job has ended. Says how long that took in virtual time.
+    pub fn run_to_rest(&mut self, until: u64) -> u64 {
+        while !self.is_at_rest() {
+            assert!(self.now < until, "not at rest at {} ms: {}", self.now, self.describe());
+            self.step();
+        }
+        self.finality.at_rest();
+        self.events.at_rest();
+        replicas::check(&self.master);
+        self.check_home();
+        self.now
+    }
+
+    fn describe(&self) -> String {
+        let Some(leader) = &self.master.leader else { return "no leader".to_owned() };
+        let views = leader.framework_views(&Tenant::from("acme"), None, 100).items;
+        let line = |view: &tepui_proto::api::FrameworkView| format!("{} {:?} {:?} {}", view.name, view.phase, view.tasks, view.message);
+        views.iter().map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let Some(leader) = &self.master.leader else { return false };
+        if self.submitted < self.setup.jobs || self.now < self.setup.heal_at {
+            return false;
+        }
+        let views = leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items;
+        views.len() as u64 == self.setup.jobs && views.iter().all(|view| view.phase == FrameworkPhase::Ended)
+    }
+
+    /// Every resource is free again.
+    fn check_home(&self) {
+        let leader = self.master.leader.as_ref().expect("a leader at rest");
+        for view in leader.agent_views(None, usize::MAX).items {
+            let whole = view.total.checked_sub(&view.held_back).expect("less is held back than there is");
+            assert_eq!(view.free, whole, "agent {} has not got everything back", view.id);
+        }
+    }
+
+    /// A hash of everything that was ever committed.
+    pub fn digest(&self) -> u128 {
+        let mut sum: u128 = 0;
+        for bytes in &self.master.log {
+            for byte in bytes {
+                sum = sum.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b).wrapping_add(u128::from(*byte) + 1);
+            }
+        }
+        sum
+    }
+
+    /// Tasks that began to run, and tasks that were committed.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.launches.count(), self.finality.count())
+    }
+
+    fn step(&mut self) {
+        let due = self.master.leader.as_ref().and_then(tepui_master_core::Leader::next_deadline).map(|at| at.0);
+        let next = self.agenda.next_time();
+        match (due, next) {
+            (Some(due), next) if next.is_none_or(|next| due <= next) => {
+                self.now = self.now.max(due);
+                self.master_input(None);
+            }
+            (_, Some(next)) => {
+                self.now = self.now.max(next);
+                if let Some(event) = self.agenda.pop() {
+                    self.happen(event);
+                }
+            }
+            (_, None) => panic!("nothing is left to happen: {}", self.describe()),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Up(connection, up) => {
+                if self.links.get(&connection).is_some_and(|link| link.master_open) {
+                    self.master_hears(connection, up);
+                }
+            }
+            Event::Down(connection, down) => {
+                let link = self.links.get(&connection).copied();
+                if let Some(link) = link.filter(|link| link.agent_open && self.machines[link.agent].process == link.process) {
+                    self.agent_hears(link.agent, down);
+                }
+            }
+            Event::MasterSawClose(connection) => {
+                let link = self.links.get_mut(&connection).expect("a link");
+                if std::mem::take(&mut link.master_open) {
+                    self.master_input(Some(Input::AgentDisconnected(connection)));
+                }
+            }
+            Event::AgentSawClose(connection) => self.agent_saw_close(connection),
+            Event::Dial(agent) => self.dial(agent),
+            Event::AgentTick(agent) => {
+                self.machines[agent].tick_at = None;
+                self.agent_input(agent, AgentInput::Tick);
+            }
+            Event::AgentRestart(agent) => self.restart_agent(agent),
+            Event::Started(agent, process, launch) => self.task_started(agent, process, launch),
+            Event::Ended(agent, process, launch) => self.task_ended(agent, process, launch),
+            Event::TurnOver(agent, process, framework, incarnation, frame) => {
+                if self.machines[agent].process == process {
+                    let tenant = Tenant::from("acme");
+                    let event = CellEvent::Scheduler { framework, incarnation, frame: *frame };
+                    self.agent_input(agent, AgentInput::CellSaid { tenant, event });
+                }
+            }
+            Event::MasterRestart => self.start_master(),
+        }
+    }
+
+    // ---- the master's side
+
+    fn start_master(&mut self) {
+        let (entries, orders) = self.master.start(self.now);
+        self.after_master(&entries, orders);
+        for (n, digest) in [SCHEDULER, TASK].into_iter().enumerate() {
+            self.master_input(Some(Input::BlobStored { ticket: Ticket(n as u64), digest, size_bytes: 1 }));
+        }
+        for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
+            let verdict = ModuleVerdict::Good { compile_ms: 1 };
+            self.master_input(Some(Input::ModuleChecked { digest, kind, verdict }));
+        }
+        let known = self.master.leader.as_ref().map_or(0, |leader| leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items.len());
+        for job in known as u64..self.setup.jobs {
+            self.submit(job);
+        }
+    }
+
+    fn submit(&mut self, job: u64) {
+        let mut config = BTreeMap::from([("tasks".to_owned(), self.setup.tasks.to_string())]);
+        if job % 2 == 0 {
+            config.insert("wants".to_owned(), "yes".to_owned());
+        }
+        let spec = FrameworkSpec {
+            name: format!("job-{job:03}"),
+            roles: vec![format!("team-{}/job", job % 3)],
+            scheduler: SCHEDULER.to_string(),
+            modules: BTreeMap::from([("task".to_owned(), TASK.to_string())]),
+            config,
+            ..FrameworkSpec::default()
+        };
+        self.submitted = self.submitted.max(job + 1);
+        let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
+        let tenant = Tenant::from("acme");
+        self.master_input(Some(Input::FrameworkSubmitted { ticket: Ticket(100 + job), tenant, spec: Box::new(spec), kinds }));
+    }
+
+    fn master_hears(&mut self, connection: ConnectionId, up: Up) {
+        let name = self.machines[self.links[&connection].agent].name();
+        let input = match up {
+            Up::Message(AgentMessage::Hello(hello)) => Input::AgentConnected { connection, name, hello },
+            Up::Message(AgentMessage::Reports(reports)) => Input::Reported { connection, reports },
+            Up::Message(AgentMessage::ModuleChecked { digest, kind, verdict }) => Input::ModuleChecked { digest, kind, verdict },
+            Up::Message(AgentMessage::Heartbeat) => Input::AgentHeard(connection),
+            Up::Message(AgentMessage::Goodbye) => Input::AgentSaidGoodbye(connection),
+            Up::Scheduler(framework, incarnation, frame) => Input::SchedulerSaid { framework, incarnation, frame },
+            Up::StreamEnded(framework, incarnation) => Input::SchedulerStreamEnded { framework, incarnation },
+        };
+        self.master_input(Some(input));
+    }
+
+    fn master_input(&mut self, input: Option<Input>) {
+        self.steps += 1;
+        if self.master.leader.is_none() {
+            return;
+        }
+        let dies = self.chance.in_a_million(self.faults().master_dies);
+        let crash = dies.then(|| if self.chance.in_a_million(500_000) { Crash::BeforeCommit } else { Crash::AfterCommit });
+        let (entries, orders) = self.master.step(self.now, input, crash);
+        self.after_master(&entries, orders);
+        if crash.is_some() {
+            self.master_deaths += 1;
+            self.lose_all_links();
+            let pause = self.chance.between(10, 3_000);
+            self.agenda.at(self.now + pause, Event::MasterRestart);
+        }
+    }
+
+    fn after_master(&mut self, entries: &[Entry], orders: Vec<Effect>) {
+        let replayed;
+        let state = if let Some(leader) = &self.master.leader {
+            leader.state()
+        } else {
+            replayed = self.master.replay();
+            &replayed
+        };
+        for entry in entries {
+            self.events.committed(entry);
+            self.finality.committed(entry, state);
+        }
+        if let Some(leader) = &self.master.leader
+            && self.steps % self.setup.check_every == 0
+        {
+            books::check(leader);
+            if self.steps % (self.setup.check_every * 100) == 0 {
+                replicas::check(&self.master);
+            }
+        }
+        for order in orders {
+            self.events.ordered(&order);
+            self.perform(order);
+        }
+    }
+
+    fn perform(&mut self, order: Effect) {
+        match order {
+            Effect::Send { connection, message } => self.send_down(connection, Down::Message(message)),
+            Effect::Close { connection, .. } => {
+                if let Some(link) = self.links.get_mut(&connection) {
+                    link.master_open = false;
+                }
+                self.agenda.at(self.now + 5, Event::AgentSawClose(connection));
+            }
+            Effect::OpenScheduler { connection, open, pages } => {
+                let (framework, incarnation) = (open.framework, open.incarnation);
+                let _first_frame = MasterStream::Scheduler(open.clone());
+                self.send_down(connection, Down::Open(open));
+                for page in pages {
+                    self.send_down(connection, Down::Scheduler(framework, incarnation, page));
+                }
+            }
+            Effect::SendTurn { framework, incarnation, turn } => {
+                if let Some(connection) = self.host_of(framework) {
+                    self.send_down(connection, Down::Scheduler(framework, incarnation, turn));
+                }
+            }
+            Effect::CloseScheduler { framework, incarnation } => {
+                for connection in self.open_links() {
+                    self.send_down(connection, Down::StreamEnded(framework, incarnation));
+                }
+            }
+            Effect::Reply { result, .. } => {
+                if let Err(refusal) = result {
+                    panic!("the simulation was refused: {refusal}");
+                }
+            }
+            Effect::ForgetBlobs(_) => {}
+        }
+    }
+
+    fn host_of(&self, framework: FrameworkId) -> Option<ConnectionId> {
+        let leader = self.master.leader.as_ref()?;
+        let instance = leader.state().framework(framework)?.instance.as_ref()?;
+        leader.connection_of(instance.agent)
+    }
+
+    fn open_links(&self) -> Vec<ConnectionId> {
+        self.links.iter().filter(|(_, link)| link.master_open).map(|(id, _)| *id).collect()
+    }
+
+    fn lose_all_links(&mut self) {
+        for connection in self.open_links() {
+            self.links.get_mut(&connection).expect("a link").master_open = false;
+            let delay = self.chance.between(1, 200);
+            self.agenda.at(self.now + delay, Event::AgentSawClose(connection));
+        }
+    }
+
+    // ---- the wire
+
+    fn send_down(&mut self, connection: ConnectionId, down: Down) {
+        let delay = self.chance.between(0, 5);
+        let (lost, doubled) = self.mishap(matches!(down, Down::Message(_)));
+        let Some(link) = self.links.get_mut(&connection).filter(|link| link.master_open) else { return };
+        if lost {
+            return self.break_link(connection);
+        }
+        link.last_down = link.last_down.max(self.now + delay);
+        let at = link.last_down;
+        if doubled {
+            self.agenda.at(at, Event::Down(connection, down.clone()));
+        }
+        self.agenda.at(at, Event::Down(connection, down));
+    }
+
+    fn send_up(&mut self, agent: usize, up: Up) {
+        let Some(connection) = self.machines[agent].connection else { return };
+        let delay = self.chance.between(0, 5);
+        let (lost, doubled) = self.mishap(matches!(up, Up::Message(AgentMessage::Reports(_))));
+        if lost {
+            return self.break_link(connection);
+        }
+        let link = self.links.get_mut(&connection).expect("a link");
+        link.last_up = link.last_up.max(self.now + delay);
+        let at = link.last_up;
+        if doubled {
+            self.agenda.at(at, Event::Up(connection, up.clone()));
+        }
+        self.agenda.at(at, Event::Up(connection, up));
+    }
+
+    fn mishap(&mut self, may_double: bool) -> (bool, bool) {
+        let faults = self.faults();
+        (self.chance.in_a_million(faults.lost), may_double && self.chance.in_a_million(faults.doubled))
+    }
+
+    /// Both ends learn of it, each in its own time.
+    fn break_link(&mut self, connection: ConnectionId) {
+        let (first, second) = (self.chance.between(1, 2_000), self.chance.between(1, 2_000));
+        self.agenda.at(self.now + first, Event::MasterSawClose(connection));
+        self.agenda.at(self.now + second, Event::AgentSawClose(connection));
+    }
+
+    fn dial(&mut self, agent: usize) {
+        let machine = &mut self.machines[agent];
+        if machine.agent.is_none() || machine.connection.is_some() {
+            return;
+        }
+        if self.master.leader.is_none() {
+            let backoff = self.chance.between(50, 500);
+            return self.agenda.at(self.now + backoff, Event::Dial(agent));
+        }
+        self.last_connection += 1;
+        let connection = ConnectionId(self.last_connection);
+        let process = machine.process;
+        machine.connection = Some(connection);
+        let link = Link { agent, process, agent_open: true, master_open: true, last_up: self.now, last_down: self.now };
+        self.links.insert(connection, link);
+        self.agent_input(agent, AgentInput::MasterConnected);
+    }
+
+    fn agent_saw_close(&mut self, connection: ConnectionId) {
+        let link = self.links.get_mut(&connection).expect("a link");
+        let agent = link.agent;
+        if !std::mem::take(&mut link.agent_open) || self.machines[agent].connection != Some(connection) {
+            return;
+        }
+        self.machines[agent].connection = None;
+        self.agent_input(agent, AgentInput::MasterDisconnected);
+        let backoff = self.chance.between(10, 300);
+        self.agenda.at(self.now + backoff, Event::Dial(agent));
+    }
+
+    // ---- the agents' side
+
+    fn restart_agent(&mut self, agent: usize) {
+        let effects = self.machines[agent].start(self.now);
+        self.perform_for_agent(agent, effects);
+        self.agenda.at(self.now + 1, Event::Dial(agent));
+    }
+
+    fn agent_hears(&mut self, agent: usize, down: Down) {
+        let input = match down {
+            Down::Message(message) => AgentInput::MasterSaid(message),
+            Down::Open(open) => AgentInput::SchedulerOpened(open),
+            Down::Scheduler(framework, incarnation, frame) => AgentInput::SchedulerFrame { framework, incarnation, frame },
+            Down::StreamEnded(framework, incarnation) => AgentInput::SchedulerStreamEnded { framework, incarnation },
+        };
+        self.agent_input(agent, input);
+    }
+
+    fn agent_input(&mut self, agent: usize, input: AgentInput) {
+        let dies = self.chance.in_a_million(self.faults().agent_dies);
+        let before_sync = self.chance.in_a_million(500_000);
+        let machine = &mut self.machines[agent];
+        let Some(core) = machine.agent.as_mut() else { return };
+        let mut effects = AgentEffects::default();
+        core.handle(Timestamp(self.now), input, &mut effects);
+        if dies {
+            if !before_sync {
+                machine.disk.extend(effects.records);
+            }
+            return self.kill_agent(agent);
+        }
+        machine.disk.extend(effects.records.iter().cloned());
+        self.perform_for_agent(agent, effects);
+    }
+
+    fn kill_agent(&mut self, agent: usize) {
+        self.agent_deaths += 1;
+        let keeps_disk = !self.chance.in_a_million(200_000);
+        let connection = self.machines[agent].connection;
+        self.machines[agent].crash(keeps_disk);
+        if let Some(connection) = connection {
+            self.links.get_mut(&connection).expect("a link").agent_open = false;
+            let silence = self.chance.between(1, 15_000);
+            self.agenda.at(self.now + silence, Event::MasterSawClose(connection));
+        }
+        let pause = self.chance.between(100, 20_000);
+        self.agenda.at(self.now + pause, Event::AgentRestart(agent));
+    }
+
+    fn perform_for_agent(&mut self, agent: usize, effects: AgentEffects) {
+        for order in effects.orders {
+            if self.machines[agent].agent.is_none() {
+                return;
+            }
+            self.perform_agent_order(agent, order);
+        }
+        let machine = &mut self.machines[agent];
+        let due = machine.agent.as_ref().and_then(tepui_agent_core::Agent::next_deadline).map(|at| at.0.max(self.now + 1));
+        if let Some(due) = due.filter(|due| machine.tick_at.is_none_or(|at| *due < at)) {
+            machine.tick_at = Some(due);
+            self.agenda.at(due, Event::AgentTick(agent));
+        }
+    }
+
+    fn perform_agent_order(&mut self, agent: usize, order: AgentEffect) {
+        match order {
+            AgentEffect::SendToMaster(message) => self.send_up(agent, Up::Message(message)),
+            AgentEffect::CloseSession { .. } => {
+                if let Some(connection) = self.machines[agent].connection {
+                    self.break_link(connection);
+                }
+            }
+            AgentEffect::StartCell(tenant) => self.agent_input(agent, AgentInput::CellStarted(tenant)),
+            AgentEffect::ToCell { command, .. } => self.cell_told(agent, command),
+            AgentEffect::Prepare(launch) => {
+                let path = |name: &str| format!("{name}-{}", launch.number);
+                let prepared = Prepared { compiled: path("module"), sandbox: None, stdout: path("out"), stderr: path("err") };
+                self.agent_input(agent, AgentInput::TaskPrepared { launch: launch.number, result: Ok(prepared) });
+            }
+            AgentEffect::StoreOutputs { launch, .. } => {
+                self.agent_input(agent, AgentInput::OutputsStored { launch, result: Ok(Vec::new()) });
+            }
+            AgentEffect::CheckModule { digest, kind } => {
+                let verdict = ModuleVerdict::Good { compile_ms: 1 };
+                self.agent_input(agent, AgentInput::ModuleChecked { digest, kind, verdict });
+            }
+            AgentEffect::PrepareScheduler(open) => {
+                let (framework, incarnation) = (open.framework, open.incarnation);
+                self.agent_input(agent, AgentInput::SchedulerPrepared { framework, incarnation, result: Ok("scheduler".into()) });
+            }
+            AgentEffect::ToSchedulerStream { framework, incarnation, frame } => {
+                self.send_up(agent, Up::Scheduler(framework, incarnation, frame));
+            }
+            AgentEffect::CloseSchedulerStream { framework, incarnation } => {
+                self.send_up(agent, Up::StreamEnded(framework, incarnation));
+            }
+            AgentEffect::ReadSchedulerStream { .. }
+            | AgentEffect::LogGrew { .. }
+            | AgentEffect::EndLogs { .. }
+            | AgentEffect::RemoveSandbox(_)
+            | AgentEffect::RemoveLogs(_) => {}
+        }
+    }
+
+    // ---- the cell's side
+
+    fn cell_told(&mut self, agent: usize, command: CellCommand) {
+        let process = self.machines[agent].process;
+        match command {
+            CellCommand::Run(run) => {
+                let (begin, end) = (self.chance.between(0, 20), self.chance.between(20, 5_000));
+                self.agenda.at(self.now + begin, Event::Started(agent, process, run.launch));
+                self.agenda.at(self.now + end, Event::Ended(agent, process, run.launch));
+            }
+            CellCommand::Kill { launch, .. } => self.agenda.at(self.now + 1, Event::Ended(agent, process, launch)),
+            CellCommand::OpenScheduler { open, .. } => {
+                self.machines[agent].instances.insert((open.framework, open.incarnation), Instance::default());
+            }
+            CellCommand::CloseScheduler { framework, incarnation } => {
+                self.machines[agent].instances.remove(&(framework, incarnation));
+            }
+            CellCommand::Scheduler { framework, incarnation, frame } => self.scheduler_told(agent, framework, incarnation, frame),
+            CellCommand::Message { .. } | CellCommand::MessageStored { .. } => {}
+        }
+    }
+
+    fn scheduler_told(&mut self, agent: usize, framework: FrameworkId, incarnation: Incarnation, frame: ToScheduler) {
+        let traps = self.chance.in_a_million(self.faults().scheduler_traps);
+        let took = self.chance.between(0, 30);
+        let machine = &mut self.machines[agent];
+        let ToScheduler::Turn { mark, seed, events, .. } = frame else {
+            return machine.take_page(framework, incarnation, &frame);
+        };
+        let Some(instance) = machine.instances.get_mut(&(framework, incarnation)) else { return };
+        let answer = if traps {
+            machine.instances.remove(&(framework, incarnation));
+            FromScheduler::Failed { mark: Some(mark), failure: SchedulerFailure::Trapped, message: "chance".into(), log: Vec::new() }
+        } else {
+            let calls = instance.job.handle(seed, &events, &instance.keys);
+            for call in &calls {
+                if let Call::Put { key, value: Some(value) } = call {
+                    instance.keys.insert(key.clone(), value.clone());
+                }
+            }
+            FromScheduler::Answer { mark, calls, usage: TurnUsage::default(), log: Vec::new(), dropped: false }
+        };
+        let process = machine.process;
+        self.agenda.at(self.now + took, Event::TurnOver(agent, process, framework, incarnation, Box::new(answer)));
+    }
+
+    fn task_started(&mut self, agent: usize, process: u64, launch: LaunchNumber) {
+        let machine = &self.machines[agent];
+        let Some(core) = machine.agent.as_ref().filter(|_| machine.process == process) else { return };
+        let Some((_, task)) = core.tasks().find(|(number, _)| *number == launch) else { return };
+        if task.status.state.is_final() {
+            return;
+        }
+        let key = task.key.clone();
+        self.launches.begun(&key);
+        let event = CellEvent::Started(launch);
+        self.agent_input(agent, AgentInput::CellSaid { tenant: Tenant::from("acme"), event });
+    }
+
+    fn task_ended(&mut self, agent: usize, process: u64, launch: LaunchNumber) {
+        if self.machines[agent].process != process {
+            return;
+        }
+        let fails = self.chance.in_a_million(self.faults().task_fails);
+        let (state, reason) = if fails { (TaskState::Failed, Reason::ExitedNonzero) } else { (TaskState::Finished, Reason::None) };
+        let end = CommandEnd { state, reason, message: String::new(), exit_code: Some(i32::from(fails)), usage: Usage::default(), log_dropped: (0, 0) };
+        let event = CellEvent::Ended { launch, end: Box::new(end) };
+        self.agent_input(agent, AgentInput::CellSaid { tenant: Tenant::from("acme"), event });
+    }
+}
