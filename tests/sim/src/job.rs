@@ -31,15 +31,14 @@ impl Job {
     pub fn handle(&mut self, seed: u64, events: &[Event], keys: &BTreeMap<String, Vec<u8>>) -> Vec<Call> {
         let mut chance = Chance::new(seed);
         let mut calls = Vec::new();
-        let before = self.pending();
-        let mut is_new = false;
+        let mut needs_more = false;
         for event in events {
             match event {
                 Event::Started(start) => {
                     self.on_started(start, keys);
-                    is_new = true;
+                    needs_more = true;
                 }
-                Event::TaskUpdated(status) => self.on_update(status, &mut calls),
+                Event::TaskUpdated(status) => needs_more |= self.on_update(status, &mut calls),
                 Event::Offers(offers) => offers.iter().for_each(|offer| self.on_offer(offer, &mut chance, &mut calls)),
                 _ => {}
             }
@@ -48,7 +47,8 @@ impl Job {
             let outcome = Outcome { success: true, message: "all tasks have finished".into(), results: Vec::new() };
             return [calls, vec![Call::Complete(outcome)]].concat();
         }
-        if self.states_wants && (is_new || self.pending() > before) {
+        if self.states_wants && needs_more {
+            // After this turn's launches, which lower the old count.
             let each = task_size();
             let count = self.pending();
             let want = Want { id: 1, role: self.role.clone(), count, each, port_count: 0, revocable: false, constraints: vec![] };
@@ -89,16 +89,19 @@ impl Job {
         calls.push(Call::Put { key: task.to_string(), value: Some(value) });
     }
 
-    fn on_update(&mut self, status: &TaskStatus, calls: &mut Vec<Call>) {
+    /// Whether a task has to be launched again.
+    fn on_update(&mut self, status: &TaskStatus, calls: &mut Vec<Call>) -> bool {
         if !status.state.is_final() {
-            return;
+            return false;
         }
         let parts = status.task.as_str().split_once('-').and_then(|(task, attempt)| Some((task.parse().ok()?, attempt.parse().ok()?)));
-        let Some((task, attempt)) = parts else { return };
-        if self.steps.get(&task) == Some(&Step::Launched(attempt)) {
-            let next = if status.state == TaskState::Finished { Step::Done } else { Step::Pending(attempt + 1) };
-            self.set(task, next, calls);
+        let Some((task, attempt)) = parts else { return false };
+        if self.steps.get(&task) != Some(&Step::Launched(attempt)) {
+            return false;
         }
+        let next = if status.state == TaskState::Finished { Step::Done } else { Step::Pending(attempt + 1) };
+        self.set(task, next, calls);
+        next != Step::Done
     }
 
     fn on_offer(&mut self, offer: &Offer, chance: &mut Chance, calls: &mut Vec<Call>) {

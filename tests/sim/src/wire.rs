@@ -64,6 +64,8 @@ pub struct Link {
     pub agent: usize,
     /// Which process of that agent.
     pub process: u64,
+    /// Something on it was lost: nothing that is sent from then on arrives.
+    pub broken: bool,
     /// Whether the agent still has it.
     pub agent_open: bool,
     /// Whether the master still has it.

@@ -372,8 +372,9 @@ impl World {
     fn send_down(&mut self, connection: ConnectionId, down: Down) {
         let delay = self.chance.between(0, 5);
         let (lost, doubled) = self.mishap(matches!(down, Down::Message(_)));
-        let Some(link) = self.links.get_mut(&connection).filter(|link| link.master_open) else { return };
+        let Some(link) = self.links.get_mut(&connection).filter(|link| link.master_open && !link.broken) else { return };
         if lost {
+            link.broken = true;
             return self.break_link(connection);
         }
         link.last_down = link.last_down.max(self.now + delay);
@@ -388,10 +389,11 @@ impl World {
         let Some(connection) = self.machines[agent].connection else { return };
         let delay = self.chance.between(0, 5);
         let (lost, doubled) = self.mishap(matches!(up, Up::Message(AgentMessage::Reports(_))));
+        let Some(link) = self.links.get_mut(&connection).filter(|link| !link.broken) else { return };
         if lost {
+            link.broken = true;
             return self.break_link(connection);
         }
-        let link = self.links.get_mut(&connection).expect("a link");
         link.last_up = link.last_up.max(self.now + delay);
         let at = link.last_up;
         if doubled {
@@ -425,7 +427,7 @@ impl World {
         let connection = ConnectionId(self.last_connection);
         let process = machine.process;
         machine.connection = Some(connection);
-        let link = Link { agent, process, agent_open: true, master_open: true, last_up: self.now, last_down: self.now };
+        let link = Link { agent, process, broken: false, agent_open: true, master_open: true, last_up: self.now, last_down: self.now };
         self.links.insert(connection, link);
         self.agent_input(agent, AgentInput::MasterConnected);
     }
