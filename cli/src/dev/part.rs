@@ -130,12 +130,17 @@ impl Part {
             let begun = Instant::now();
             // A part that says nothing more must not be ended by a full pipe.
             let words = child.stdout.take().map(|stdout| tokio::spawn(discard(stdout)));
+            // `wait` would close it, which tells the part to stop.
+            let held = child.stdin.take();
             let status = tokio::select! {
                 // `Err` means that the cluster was dropped, which is a stop as well.
-                _ = &mut stopped => return end(child).await,
+                _ = &mut stopped => {
+                    drop(held);
+                    return end(child).await;
+                }
                 status = child.wait() => status,
             };
-            drop(words);
+            drop((held, words));
             if begun.elapsed() > WELL_AFTER {
                 pause = BACKOFF_FIRST;
             }
