@@ -3,8 +3,10 @@
 //! The agent opens the control stream (first frame [`AgentStream::Control`]) and one stream per blob. The leader
 //! opens one stream per hosted scheduler and one per log that someone reads (first frame [`MasterStream`]).
 
-use crate::ids::{Digest, DurationMs, LaunchNumber, Life, ReportSeq, TaskKey, Tenant, Term, Timestamp};
 use crate::events::{AttributeValue, FaultDomain};
+use crate::ids::{
+    Digest, DurationMs, LaunchNumber, Life, ReportSeq, TaskKey, Tenant, Term, Timestamp,
+};
 use crate::scheduler::Open;
 use crate::{Resources, TaskSpec, TaskStatus};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,8 @@
 //! What a scheduler is told: the wire's form of `protocol.event` in `wasm-sdk/wit/scheduler.wit`.
 
-use crate::ids::{AgentHandle, FrameworkId, OfferId, RequestId, Role, TaskId, Timestamp, TurnNumber};
+use crate::ids::{
+    AgentHandle, FrameworkId, OfferId, RequestId, Role, TaskId, Timestamp, TurnNumber,
+};
 use crate::tasks::Blob;
 use crate::{Resources, TaskStatus};
 use serde::{Deserialize, Serialize};

@@ -68,7 +68,8 @@ pub fn encode_into<T: Serialize>(message: &T, bytes: &mut Vec<u8>) -> Result<(),
         return Err(FrameError::Body);
     };
     let length = whole.len() - start - 4;
-    let header = u32::try_from(length).ok().filter(|_| length <= limits::FRAME_BYTES).map(u32::to_le_bytes);
+    let header =
+        u32::try_from(length).ok().filter(|_| length <= limits::FRAME_BYTES).map(u32::to_le_bytes);
     let Some(header) = header else {
         whole.truncate(start);
         *bytes = whole;
@@ -120,7 +121,8 @@ pub struct Decoder {
 impl Decoder {
     /// Takes bytes in as they come.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.read > 0 && (self.read == self.bytes.len() || self.read > limits::BLOB_CHUNK_BYTES) {
+        if self.read > 0 && (self.read == self.bytes.len() || self.read > limits::BLOB_CHUNK_BYTES)
+        {
             self.bytes.drain(..self.read);
             self.read = 0;
         }

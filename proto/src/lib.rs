@@ -20,8 +20,8 @@ pub mod tasks;
 pub use calls::Call;
 pub use events::Event;
 pub use ids::{
-    AgentHandle, AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, ReportSeq,
-    RequestId, Role, TaskId, TaskKey, Tenant, Term, Timestamp, TurnNumber,
+    AgentHandle, AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life,
+    OfferId, ReportSeq, RequestId, Role, TaskId, TaskKey, Tenant, Term, Timestamp, TurnNumber,
 };
 pub use resources::{PortRange, PortSet, Resources};
 pub use tasks::{Reason, TaskSpec, TaskState, TaskStatus, Usage};

@@ -27,7 +27,9 @@ impl From<Vec<PortRange>> for PortSet {
         let mut merged: Vec<PortRange> = Vec::with_capacity(ranges.len());
         for range in ranges {
             match merged.last_mut() {
-                Some(open) if u32::from(range.first) <= u32::from(open.last) + 1 => open.last = open.last.max(range.last),
+                Some(open) if u32::from(range.first) <= u32::from(open.last) + 1 => {
+                    open.last = open.last.max(range.last);
+                }
                 _ => merged.push(range),
             }
         }
@@ -56,7 +58,9 @@ impl PortSet {
     }
     /// Whether every port of `other` is here.
     pub fn contains(&self, other: &Self) -> bool {
-        other.0.iter().all(|want| self.0.iter().any(|have| have.first <= want.first && want.last <= have.last))
+        other.0.iter().all(|want| {
+            self.0.iter().any(|have| have.first <= want.first && want.last <= have.last)
+        })
     }
     /// Whether some port is in both.
     pub fn overlaps(&self, other: &Self) -> bool {
@@ -101,8 +105,10 @@ fn cut_range(range: PortRange, cut: PortRange) -> [Option<PortRange>; 2] {
     if cut.last < range.first || range.last < cut.first {
         return [Some(range), None];
     }
-    let below = (range.first < cut.first).then(|| PortRange { first: range.first, last: cut.first - 1 });
-    let above = (cut.last < range.last).then(|| PortRange { first: cut.last + 1, last: range.last });
+    let below =
+        (range.first < cut.first).then(|| PortRange { first: range.first, last: cut.first - 1 });
+    let above =
+        (cut.last < range.last).then(|| PortRange { first: cut.last + 1, last: range.last });
     [below, above]
 }
 
@@ -140,7 +146,11 @@ impl Resources {
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.cpu_milli == 0 && self.memory_bytes == 0 && self.disk_bytes == 0 && self.ports.is_empty() && self.custom.is_empty()
+        self.cpu_milli == 0
+            && self.memory_bytes == 0
+            && self.disk_bytes == 0
+            && self.ports.is_empty()
+            && self.custom.is_empty()
     }
 
     /// Whether all of `other` is in here.
@@ -149,7 +159,9 @@ impl Resources {
             && self.memory_bytes >= other.memory_bytes
             && self.disk_bytes >= other.disk_bytes
             && self.ports.contains(&other.ports)
-            && other.custom.iter().all(|(name, want)| self.custom.get(name).is_some_and(|have| custom_contains(have, want)))
+            && other.custom.iter().all(|(name, want)| {
+                self.custom.get(name).is_some_and(|have| custom_contains(have, want))
+            })
     }
 
     /// Both together; `None` if a sum is over the range, or a port or an item is in both.
@@ -206,7 +218,9 @@ impl Resources {
 
     /// How often `each` fits in here, at most `most`; ports and items are not counted, since they differ.
     pub fn times(&self, each: &Self, most: u32) -> u32 {
-        let fit = |have: u64, want: u64| have.checked_div(want).map_or(most, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        let fit = |have: u64, want: u64| {
+            have.checked_div(want).map_or(most, |n| u32::try_from(n).unwrap_or(u32::MAX))
+        };
         let scalars = fit(self.cpu_milli, each.cpu_milli)
             .min(fit(self.memory_bytes, each.memory_bytes))
             .min(fit(self.disk_bytes, each.disk_bytes));
@@ -251,7 +265,9 @@ fn custom_contains(have: &Custom, want: &Custom) -> bool {
 fn custom_add(have: &Custom, more: &Custom) -> Option<Custom> {
     match (have, more) {
         (Custom::Milli(a), Custom::Milli(b)) => a.checked_add(*b).map(Custom::Milli),
-        (Custom::Items(a), Custom::Items(b)) if a.is_disjoint(b) => Some(Custom::Items(a.union(b).cloned().collect())),
+        (Custom::Items(a), Custom::Items(b)) if a.is_disjoint(b) => {
+            Some(Custom::Items(a.union(b).cloned().collect()))
+        }
         _ => None,
     }
 }
@@ -259,7 +275,9 @@ fn custom_add(have: &Custom, more: &Custom) -> Option<Custom> {
 /// `None` if nothing is left.
 fn custom_minus(have: &Custom, less: &Custom) -> Option<Custom> {
     match (have, less) {
-        (Custom::Milli(a), Custom::Milli(b)) => a.checked_sub(*b).filter(|left| *left > 0).map(Custom::Milli),
+        (Custom::Milli(a), Custom::Milli(b)) => {
+            a.checked_sub(*b).filter(|left| *left > 0).map(Custom::Milli)
+        }
         (Custom::Items(a), Custom::Items(b)) => {
             let left: BTreeSet<String> = a.difference(b).cloned().collect();
             (!left.is_empty()).then_some(Custom::Items(left))
@@ -282,7 +300,12 @@ impl fmt::Display for Resources {
             parts.push(format!("{} disk", Bytes(self.disk_bytes)));
         }
         if !self.ports.is_empty() {
-            let ports: Vec<String> = self.ports.ranges().iter().map(|range| format!("{}-{}", range.first, range.last)).collect();
+            let ports: Vec<String> = self
+                .ports
+                .ranges()
+                .iter()
+                .map(|range| format!("{}-{}", range.first, range.last))
+                .collect();
             parts.push(format!("ports {}", ports.join(" ")));
         }
         for (name, amount) in &self.custom {
@@ -335,7 +358,9 @@ mod tests {
     use super::*;
 
     fn ports(ranges: &[(u16, u16)]) -> PortSet {
-        PortSet::from(ranges.iter().map(|&(first, last)| PortRange { first, last }).collect::<Vec<_>>())
+        PortSet::from(
+            ranges.iter().map(|&(first, last)| PortRange { first, last }).collect::<Vec<_>>(),
+        )
     }
 
     #[test]

@@ -177,12 +177,12 @@ impl TaskState {
         match (self, next) {
             (from, _) if from.is_final() => false,
             (_, to) if to.is_final() => true,
-            (Staging, Starting | Running | Unreachable | Killing) => true,
-            (Starting, Running | Unreachable | Killing) => true,
-            (Running, Unreachable | Killing) => true,
-            (Unreachable, Running | Starting | Staging | Killing) => true,
-            (Killing, Unreachable) => false,
-            _ => false,
+            (Staging, to) => matches!(to, Starting | Running | Unreachable | Killing),
+            (Starting, to) => matches!(to, Running | Unreachable | Killing),
+            (Running, to) => matches!(to, Unreachable | Killing),
+            (Unreachable, to) => matches!(to, Staging | Starting | Running | Killing),
+            // Killing is left only for a final state; all others are final.
+            (_, _) => false,
         }
     }
 
@@ -344,7 +344,20 @@ mod tests {
     #[test]
     fn final_states_are_never_left() {
         use TaskState::*;
-        let all = [Staging, Starting, Running, Unreachable, Killing, Finished, Failed, Killed, Error, Dropped, Lost, Gone];
+        let all = [
+            Staging,
+            Starting,
+            Running,
+            Unreachable,
+            Killing,
+            Finished,
+            Failed,
+            Killed,
+            Error,
+            Dropped,
+            Lost,
+            Gone,
+        ];
         for from in all.into_iter().filter(|state| state.is_final()) {
             assert!(all.into_iter().all(|to| !from.may_become(to)));
         }

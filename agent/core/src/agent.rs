@@ -133,14 +133,14 @@ impl Agent {
                 self.cells.insert(tenant);
             }
             Input::CellDied { tenant, message } => {
-                self.on_cell_died(now, &tenant, &message, effects)
+                self.on_cell_died(now, &tenant, &message, effects);
             }
             Input::CellSaid { tenant, event } => self.on_cell_said(now, &tenant, event, effects),
             Input::TaskPrepared { launch, result } => {
-                self.on_prepared(now, launch, result, effects)
+                self.on_prepared(now, launch, result, effects);
             }
             Input::OutputsStored { launch, result } => {
-                self.on_outputs_stored(now, launch, result, effects)
+                self.on_outputs_stored(now, launch, result, effects);
             }
             Input::ModuleChecked { digest, kind, verdict } => {
                 self.send(now, AgentMessage::ModuleChecked { digest, kind, verdict }, effects);
@@ -266,7 +266,7 @@ impl Agent {
         }
         match message {
             MasterMessage::Welcome { term, now: _, heartbeat } => {
-                self.on_welcome(now, term, heartbeat, effects)
+                self.on_welcome(now, term, heartbeat, effects);
             }
             MasterMessage::Refused { .. } => {}
             MasterMessage::Launch { term, life, launches } => {
@@ -283,10 +283,10 @@ impl Agent {
             }
             MasterMessage::Acknowledge(seq) => self.on_acknowledge(now, seq, effects),
             MasterMessage::Message { launch, data } => {
-                self.on_message_for_task(launch, data, effects)
+                self.on_message_for_task(launch, data, effects);
             }
             MasterMessage::CheckModule { digest, kind } => {
-                effects.order(Effect::CheckModule { digest, kind })
+                effects.order(Effect::CheckModule { digest, kind });
             }
             MasterMessage::Forget(launches) => self.on_forget(launches, effects),
         }
@@ -377,7 +377,7 @@ impl Agent {
                 }
             }
             CellEvent::Message { launch, number, data } => {
-                self.on_message_from_task(now, tenant, launch, (number, data), effects)
+                self.on_message_from_task(now, tenant, launch, (number, data), effects);
             }
             CellEvent::Scheduler { framework, incarnation, frame } => {
                 self.on_scheduler_said(tenant, framework, incarnation, frame, effects);
@@ -425,7 +425,7 @@ impl Agent {
     }
 
     /// A command for a tenant's cell, which is started if it is not there.
-    pub(crate) fn to_cell(&mut self, tenant: &Tenant, command: CellCommand, effects: &mut Effects) {
+    pub(crate) fn tell_cell(&mut self, tenant: &Tenant, command: CellCommand, effects: &mut Effects) {
         if self.cells.insert(tenant.clone()) {
             effects.order(Effect::StartCell(tenant.clone()));
         }

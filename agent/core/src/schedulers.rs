@@ -31,7 +31,7 @@ impl Agent {
             return;
         }
         if let Some(older) = self.schedulers.remove(&framework) {
-            self.close(older, effects);
+            self.close(&older, effects);
         }
         effects.order(Effect::PrepareScheduler(Box::new(open.clone())));
         self.schedulers.insert(framework, Hosted { open, is_in_cell: false });
@@ -52,7 +52,7 @@ impl Agent {
             Ok(compiled) => {
                 hosted.is_in_cell = true;
                 let open = hosted.open.clone();
-                self.to_cell(
+                self.tell_cell(
                     &open.tenant.clone(),
                     CellCommand::OpenScheduler { open, compiled },
                     effects,
@@ -73,7 +73,7 @@ impl Agent {
         let Some(hosted) = self.schedulers.get(&framework) else { return };
         if hosted.open.incarnation == incarnation && hosted.is_in_cell {
             let tenant = hosted.open.tenant.clone();
-            self.to_cell(
+            self.tell_cell(
                 &tenant,
                 CellCommand::Scheduler { framework, incarnation, frame },
                 effects,
@@ -114,14 +114,14 @@ impl Agent {
             .is_some_and(|hosted| hosted.open.incarnation == incarnation)
             && let Some(hosted) = self.schedulers.remove(&framework)
         {
-            self.close(hosted, effects);
+            self.close(&hosted, effects);
         }
     }
 
     /// The connection is gone, and every stream with it.
     pub(crate) fn close_schedulers(&mut self, effects: &mut Effects) {
         for hosted in std::mem::take(&mut self.schedulers).into_values() {
-            self.close(hosted, effects);
+            self.close(&hosted, effects);
         }
     }
 
@@ -153,10 +153,10 @@ impl Agent {
         effects.order(Effect::CloseSchedulerStream { framework, incarnation });
     }
 
-    fn close(&mut self, hosted: Hosted, effects: &mut Effects) {
+    fn close(&mut self, hosted: &Hosted, effects: &mut Effects) {
         let (framework, incarnation) = (hosted.open.framework, hosted.open.incarnation);
         if hosted.is_in_cell && self.cells.contains(&hosted.open.tenant) {
-            self.to_cell(
+            self.tell_cell(
                 &hosted.open.tenant,
                 CellCommand::CloseScheduler { framework, incarnation },
                 effects,

@@ -122,7 +122,7 @@ impl Agent {
         let Some(live) = self.live.get_mut(&launch) else { return };
         live.phase = Phase::Commanded;
         let tenant = live.tenant.clone();
-        self.to_cell(&tenant, CellCommand::Run(Box::new(command)), effects);
+        self.tell_cell(&tenant, CellCommand::Run(Box::new(command)), effects);
     }
 
     pub(crate) fn on_started(
@@ -169,7 +169,7 @@ impl Agent {
             effects.order(Effect::StoreOutputs { launch, outputs });
             return;
         }
-        self.end_as(now, launch, end, Vec::new(), effects);
+        self.end_as(now, launch, &end, Vec::new(), effects);
     }
 
     fn outputs_of(&self, launch: LaunchNumber) -> Vec<tepui_proto::tasks::Output> {
@@ -189,10 +189,10 @@ impl Agent {
             return;
         };
         match result {
-            Ok(blobs) => self.end_as(now, launch, *end, blobs, effects),
+            Ok(blobs) => self.end_as(now, launch, &end, blobs, effects),
             Err(Refused { reason, message }) => {
                 let end = CommandEnd { state: TaskState::Failed, reason, message, ..*end };
-                self.end_as(now, launch, end, Vec::new(), effects);
+                self.end_as(now, launch, &end, Vec::new(), effects);
             }
         }
     }
@@ -201,7 +201,7 @@ impl Agent {
         &mut self,
         now: Timestamp,
         launch: LaunchNumber,
-        end: CommandEnd,
+        end: &CommandEnd,
         outputs: Vec<Blob>,
         effects: &mut Effects,
     ) {
@@ -237,7 +237,7 @@ impl Agent {
             }
             Phase::Commanded | Phase::Running => {
                 let tenant = live.tenant.clone();
-                self.to_cell(&tenant, CellCommand::Kill { launch, grace_ms: grace.0 }, effects);
+                self.tell_cell(&tenant, CellCommand::Kill { launch, grace_ms: grace.0 }, effects);
             }
             // Its code has ended by itself already.
             Phase::Storing(_) => {}
@@ -300,7 +300,7 @@ impl Agent {
             && data.len() <= limits::MESSAGE_BYTES
         {
             let tenant = live.tenant.clone();
-            self.to_cell(&tenant, CellCommand::Message { launch, data }, effects);
+            self.tell_cell(&tenant, CellCommand::Message { launch, data }, effects);
         }
     }
 
@@ -351,7 +351,7 @@ impl Agent {
         live.unheard += 1;
         let (tenant, key) = (live.tenant.clone(), live.key.clone());
         self.report(now, launch, key, ReportBody::Message(data), effects);
-        self.to_cell(&tenant, CellCommand::MessageStored { launch, number }, effects);
+        self.tell_cell(&tenant, CellCommand::MessageStored { launch, number }, effects);
     }
 
     /// Ends a task: its report, its logs, its sandbox. Nothing leads back.
@@ -410,7 +410,7 @@ fn with_message(mut status: TaskStatus, message: &str) -> TaskStatus {
     while !message.is_char_boundary(end) {
         end -= 1;
     }
-    status.message = message.get(..end).unwrap_or_default().to_owned();
+    message.get(..end).unwrap_or_default().clone_into(&mut status.message);
     status
 }
 

@@ -9,8 +9,8 @@ use tepui_proto::calls::Want;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::events::{AttributeValue, FaultDomain, Refusal, StartCause};
 use tepui_proto::{
-    AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, ReportSeq, Resources, Role, TaskId,
-    TaskKey, TaskSpec, TaskStatus, Tenant, Term, Timestamp, TurnNumber,
+    AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, ReportSeq,
+    Resources, Role, TaskId, TaskKey, TaskSpec, TaskStatus, Tenant, Term, Timestamp, TurnNumber,
 };
 
 /// The version of entries that this master writes, and the newest that it reads.
@@ -44,7 +44,7 @@ impl Entry {
     /// # Errors
     /// [`EntryError::Body`], if the serialiser fails.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
-        postcard::to_stdvec(self).map_err(|_| EntryError::Body)
+        postcard::to_stdvec(self).map_err(|_unreadable| EntryError::Body)
     }
 
     /// From bytes.
@@ -52,7 +52,7 @@ impl Entry {
     /// # Errors
     /// A version that is not known, or a body that cannot be read.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| EntryError::Body)?;
+        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| EntryError::Body)?;
         if version != ENTRY_VERSION {
             return Err(EntryError::Version(version));
         }
@@ -245,6 +245,15 @@ pub enum TimerChange {
     Cancel(String),
 }
 
+/// What a framework wants from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Demand {
+    /// Offers whole, as they fall.
+    Anything,
+    /// Offers cut to these.
+    Only(Vec<Want>),
+}
+
 /// How a framework ended, resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completed {
@@ -282,7 +291,7 @@ pub struct Turn {
     /// Timers.
     pub timers: Vec<TimerChange>,
     /// What is wanted from now on, if the turn said so.
-    pub wants: Option<Option<Vec<Want>>>,
+    pub wants: Option<Demand>,
     /// Roles that are suppressed from now on, if the turn changed that.
     pub suppressed: Option<Vec<Role>>,
     /// The framework is done.

@@ -54,10 +54,14 @@ impl Account {
 
     fn is_balanced(&self) -> bool {
         let Some(out) = self.out() else { return false };
-        let left = self.total.checked_add(&Resources { ports: tepui_proto::PortSet::default(), ..self.overdraft() });
-        let right = self.free.checked_add(&Resources { ports: tepui_proto::PortSet::default(), ..out });
+        let left = self
+            .total
+            .checked_add(&Resources { ports: tepui_proto::PortSet::default(), ..self.overdraft() });
+        let right =
+            self.free.checked_add(&Resources { ports: tepui_proto::PortSet::default(), ..out });
         let scalars = |sum: &Resources| (sum.cpu_milli, sum.memory_bytes, sum.disk_bytes);
-        left.as_ref().map(scalars) == right.as_ref().map(scalars) && !self.free.ports.overlaps(&self.offered.ports)
+        left.as_ref().map(scalars) == right.as_ref().map(scalars)
+            && !self.free.ports.overlaps(&self.offered.ports)
     }
 }
 
@@ -86,12 +90,12 @@ pub struct Quantities {
 impl Quantities {
     /// Adds what is countable of these.
     pub fn add(&mut self, more: &Resources) {
-        self.change(more, |have, by| have.saturating_add(by));
+        self.change(more, u128::saturating_add);
     }
 
     /// Takes away what is countable of these.
     pub fn remove(&mut self, less: &Resources) {
-        self.change(less, |have, by| have.saturating_sub(by));
+        self.change(less, u128::saturating_sub);
     }
 
     fn change(&mut self, by: &Resources, f: impl Fn(u128, u128) -> u128) {
@@ -190,7 +194,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Unless all of it is free.
-    pub fn offer(&mut self, agent: AgentId, holder: Holder<'_>, resources: &Resources) -> Result<(), LedgerError> {
+    pub fn offer(
+        &mut self,
+        agent: AgentId,
+        holder: Holder<'_>,
+        resources: &Resources,
+    ) -> Result<(), LedgerError> {
         let account = &mut self.agents.get_mut(&agent).ok_or(LedgerError::NoAgent)?.offerable;
         let free = account.free.checked_sub(resources).ok_or(LedgerError::Short)?;
         account.offered = account.offered.checked_add(resources).ok_or(LedgerError::Short)?;
@@ -203,7 +212,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Unless all of it is offered.
-    pub fn take_back(&mut self, agent: AgentId, holder: Holder<'_>, resources: &Resources) -> Result<(), LedgerError> {
+    pub fn take_back(
+        &mut self,
+        agent: AgentId,
+        holder: Holder<'_>,
+        resources: &Resources,
+    ) -> Result<(), LedgerError> {
         let account = &mut self.agents.get_mut(&agent).ok_or(LedgerError::NoAgent)?.offerable;
         account.offered = account.offered.checked_sub(resources).ok_or(LedgerError::Short)?;
         account.balance()?;
@@ -216,7 +230,13 @@ impl Ledger {
     ///
     /// # Errors
     /// If a sum is over the range. An overdraft is not an error: the decision is committed, and the books follow.
-    pub fn take(&mut self, agent: AgentId, holder: Holder<'_>, resources: &Resources, back: bool) -> Result<(), LedgerError> {
+    pub fn take(
+        &mut self,
+        agent: AgentId,
+        holder: Holder<'_>,
+        resources: &Resources,
+        back: bool,
+    ) -> Result<(), LedgerError> {
         let account = self.account(agent, back)?;
         account.used = account.used.checked_add(resources).ok_or(LedgerError::Short)?;
         account.balance()?;
@@ -228,7 +248,13 @@ impl Ledger {
     ///
     /// # Errors
     /// Unless all of it is used.
-    pub fn give_back(&mut self, agent: AgentId, holder: Holder<'_>, resources: &Resources, back: bool) -> Result<(), LedgerError> {
+    pub fn give_back(
+        &mut self,
+        agent: AgentId,
+        holder: Holder<'_>,
+        resources: &Resources,
+        back: bool,
+    ) -> Result<(), LedgerError> {
         let account = self.account(agent, back)?;
         account.used = account.used.checked_sub(resources).ok_or(LedgerError::Short)?;
         account.balance()?;
@@ -251,7 +277,11 @@ impl Ledger {
         let Some(frameworks) = self.held.get_mut(holder.role) else { return };
         let Some(sum) = frameworks.get_mut(&holder.framework) else { return };
         sum.remove(resources);
-        if sum.cpu_milli == 0 && sum.memory_bytes == 0 && sum.disk_bytes == 0 && sum.custom.values().all(|n| *n == 0) {
+        if sum.cpu_milli == 0
+            && sum.memory_bytes == 0
+            && sum.disk_bytes == 0
+            && sum.custom.values().all(|n| *n == 0)
+        {
             frameworks.remove(&holder.framework);
             if frameworks.is_empty() {
                 self.held.remove(holder.role);
@@ -266,7 +296,9 @@ impl Ledger {
 
     /// The first agent whose books do not balance.
     pub fn unbalanced(&self) -> Option<AgentId> {
-        let bad = |accounts: &Accounts| !accounts.offerable.is_balanced() || !accounts.held_back.is_balanced();
+        let bad = |accounts: &Accounts| {
+            !accounts.offerable.is_balanced() || !accounts.held_back.is_balanced()
+        };
         self.agents.iter().find(|(_, accounts)| bad(accounts)).map(|(id, _)| *id)
     }
 }
@@ -296,10 +328,15 @@ mod tests {
         let free = ledger.agent(A).unwrap().offerable.free().clone();
         assert_eq!(free, Resources::cpu_memory(3_800, mib(8_192) - mib(8_192) / 20));
         ledger.offer(A, holder(&role()), &free).unwrap();
-        assert_eq!(ledger.offer(A, holder(&role()), &Resources::cpu_memory(1, 0)), Err(LedgerError::Short));
+        assert_eq!(
+            ledger.offer(A, holder(&role()), &Resources::cpu_memory(1, 0)),
+            Err(LedgerError::Short)
+        );
         ledger.take_back(A, holder(&role()), &free).unwrap();
         ledger.take(A, holder(&role()), &Resources::cpu_memory(1_000, mib(64)), false).unwrap();
-        ledger.give_back(A, holder(&role()), &Resources::cpu_memory(1_000, mib(64)), false).unwrap();
+        ledger
+            .give_back(A, holder(&role()), &Resources::cpu_memory(1_000, mib(64)), false)
+            .unwrap();
         assert_eq!(ledger.agent(A).unwrap().offerable.free(), &free);
         assert_eq!(ledger.unbalanced(), None);
     }
@@ -313,7 +350,9 @@ mod tests {
         let account = ledger.agent(A).unwrap().offerable.clone();
         assert_eq!((account.free().cpu_milli, account.overdraft().cpu_milli), (0, 1_200));
         assert_eq!(ledger.unbalanced(), None);
-        ledger.give_back(A, holder(&role()), &Resources::cpu_memory(3_000, mib(64)), false).unwrap();
+        ledger
+            .give_back(A, holder(&role()), &Resources::cpu_memory(3_000, mib(64)), false)
+            .unwrap();
         assert_eq!(ledger.agent(A).unwrap().offerable.free().cpu_milli, 1_800);
     }
 

@@ -2,25 +2,38 @@
 
 use crate::allocator::Share;
 use crate::input::ConnectionId;
-use crate::ledger::{Quantities, held_back};
 use crate::leader::Leader;
+use crate::ledger::{Quantities, held_back};
 use crate::state::{Framework, Task};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use tepui_proto::api::{AgentView, BlobView, ClusterView, EventView, FrameworkView, Page, RoleView, TaskView};
+use tepui_proto::api::{
+    AgentView, BlobView, ClusterView, EventView, FrameworkView, Page, RoleView, TaskView,
+};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Blob;
 use tepui_proto::{AgentId, Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant};
 
 impl Leader {
     /// A tenant's frameworks by name, after this one.
-    pub fn framework_views(&self, tenant: &Tenant, after: Option<&str>, limit: usize) -> Page<FrameworkView> {
+    pub fn framework_views(
+        &self,
+        tenant: &Tenant,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Page<FrameworkView> {
         let start = match after {
             Some(name) => Bound::Excluded((tenant.clone(), name.to_owned())),
             None => Bound::Included((tenant.clone(), String::new())),
         };
-        let names = self.state.names.range((start, Bound::Unbounded)).take_while(|((of, _), _)| of == tenant);
-        page(names.filter_map(|(_, id)| self.framework_view_of(*id)), limit, |view| view.name.clone())
+        let names = self
+            .state
+            .names
+            .range((start, Bound::Unbounded))
+            .take_while(|((of, _), _)| of == tenant);
+        page(names.filter_map(|(_, id)| self.framework_view_of(*id)), limit, |view| {
+            view.name.clone()
+        })
     }
 
     /// A tenant's framework.
@@ -39,7 +52,8 @@ impl Leader {
                 used = add_scalars(&used, &task.resources);
             }
         }
-        let agent = framework.instance.as_ref().and_then(|instance| self.state.agents.get(&instance.agent));
+        let agent =
+            framework.instance.as_ref().and_then(|instance| self.state.agents.get(&instance.agent));
         Some(FrameworkView {
             id: id.0,
             name: framework.submission.name.clone(),
@@ -47,7 +61,11 @@ impl Leader {
             roles: framework.submission.roles.iter().map(|role| role.0.clone()).collect(),
             phase: framework.phase,
             message: framework.message.clone(),
-            success: framework.completed.as_ref().filter(|_| framework.has_ended()).map(|completed| completed.success),
+            success: framework
+                .completed
+                .as_ref()
+                .filter(|_| framework.has_ended())
+                .map(|completed| completed.success),
             results: framework.results(),
             incarnation: framework.incarnation.0,
             turns: framework.turns.0,
@@ -63,18 +81,36 @@ impl Leader {
     }
 
     /// A tenant's tasks by framework and identifier, after this one (`FRAMEWORK/ID`).
-    pub fn task_views(&self, tenant: &Tenant, framework: Option<&str>, after: Option<&str>, limit: usize) -> Page<TaskView> {
+    pub fn task_views(
+        &self,
+        tenant: &Tenant,
+        framework: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Page<TaskView> {
         let (after_framework, after_task) = after.and_then(|after| after.split_once('/')).unzip();
         let first = framework.or(after_framework).unwrap_or_default().to_owned();
-        let names = self.state.names.range((tenant.clone(), first)..).take_while(|((of, _), _)| of == tenant);
-        let wanted = names.filter(|((_, name), _)| framework.is_none_or(|framework| framework == name));
-        let views = wanted.filter_map(|((_, name), id)| Some((name, self.state.frameworks.get(id)?))).flat_map(|(name, framework)| {
-            let start = match after_task {
-                Some(task) if after_framework == Some(name.as_str()) => Bound::Excluded(TaskId(task.to_owned())),
-                _ => Bound::Unbounded,
-            };
-            framework.tasks.range((start, Bound::Unbounded)).map(move |(id, task)| task_view(name, id, task))
-        });
+        let names = self
+            .state
+            .names
+            .range((tenant.clone(), first)..)
+            .take_while(|((of, _), _)| of == tenant);
+        let wanted =
+            names.filter(|((_, name), _)| framework.is_none_or(|framework| framework == name));
+        let views = wanted
+            .filter_map(|((_, name), id)| Some((name, self.state.frameworks.get(id)?)))
+            .flat_map(|(name, framework)| {
+                let start = match after_task {
+                    Some(task) if after_framework == Some(name.as_str()) => {
+                        Bound::Excluded(TaskId(task.to_owned()))
+                    }
+                    _ => Bound::Unbounded,
+                };
+                framework
+                    .tasks
+                    .range((start, Bound::Unbounded))
+                    .map(move |(id, task)| task_view(name, id, task))
+            });
         page(views, limit, |view| view.id.clone())
     }
 
@@ -86,7 +122,12 @@ impl Leader {
     }
 
     /// Where a task's logs are, while its agent is here.
-    pub fn log_source(&self, tenant: &Tenant, framework: &str, task: &str) -> Option<(ConnectionId, LaunchNumber)> {
+    pub fn log_source(
+        &self,
+        tenant: &Tenant,
+        framework: &str,
+        task: &str,
+    ) -> Option<(ConnectionId, LaunchNumber)> {
         let (id, _) = self.state.framework_named(tenant, framework)?;
         let task = self.state.task(&TaskKey { framework: id, task: TaskId(task.to_owned()) })?;
         Some((self.connection_of(task.agent?)?, task.launch))
@@ -112,7 +153,9 @@ impl Leader {
             (false, true) => "away",
             (false, false) => "unreachable",
         };
-        let on_it = |framework: &&Framework| framework.instance.as_ref().is_some_and(|instance| instance.agent == id);
+        let on_it = |framework: &&Framework| {
+            framework.instance.as_ref().is_some_and(|instance| instance.agent == id)
+        };
         Some(AgentView {
             id: agent.name.clone(),
             hostname: agent.hostname.clone(),
@@ -133,7 +176,10 @@ impl Leader {
         let mut roles: BTreeMap<&str, RoleView> = BTreeMap::new();
         let live = self.state.frameworks.values().filter(|framework| !framework.has_ended());
         for role in live.flat_map(|framework| &framework.submission.roles) {
-            roles.entry(role.as_str()).or_insert_with(|| self.empty_role(role.as_str())).frameworks += 1;
+            roles
+                .entry(role.as_str())
+                .or_insert_with(|| self.empty_role(role.as_str()))
+                .frameworks += 1;
         }
         for (role, holders) in self.state.ledger.held() {
             let mut sum = Quantities::default();
@@ -157,19 +203,36 @@ impl Leader {
 
     fn empty_role(&self, role: &str) -> RoleView {
         let weight_milli = self.state.weights.get(&role.into()).copied().unwrap_or(1000);
-        RoleView { role: role.to_owned(), weight_milli, share_milli: 0, frameworks: 0, allocated: Resources::default() }
+        RoleView {
+            role: role.to_owned(),
+            weight_milli,
+            share_milli: 0,
+            frameworks: 0,
+            allocated: Resources::default(),
+        }
     }
 
     /// Blobs by digest, after this one.
     pub fn blob_views(&self, after: Option<&str>, limit: usize) -> Page<BlobView> {
-        let start = after.and_then(|hex| hex.parse::<Digest>().ok()).map_or(Bound::Unbounded, Bound::Excluded);
+        let start = after
+            .and_then(|hex| hex.parse::<Digest>().ok())
+            .map_or(Bound::Unbounded, Bound::Excluded);
         let blobs = self.state.blobs.range((start, Bound::Unbounded));
-        let views = blobs.map(|(digest, record)| BlobView { digest: digest.to_string(), size_bytes: record.size_bytes });
+        let views = blobs.map(|(digest, record)| BlobView {
+            digest: digest.to_string(),
+            size_bytes: record.size_bytes,
+        });
         page(views, limit, |view| view.digest.clone())
     }
 
     /// What happened to a framework since then, as far as this leader knows.
-    pub fn event_views(&self, tenant: &Tenant, name: &str, after: u64, limit: usize) -> Option<Page<EventView>> {
+    pub fn event_views(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        after: u64,
+        limit: usize,
+    ) -> Option<Page<EventView>> {
         let (id, _) = self.state.framework_named(tenant, name)?;
         let notes = self.notes(id).filter(|note| note.seq > after).cloned();
         Some(page(notes, limit, |note| note.seq.to_string()))
@@ -205,23 +268,49 @@ impl Leader {
     /// Figures for Prometheus: name, help, kind, value.
     pub fn metrics(&self) -> Vec<(String, &'static str, &'static str, u64)> {
         let live: usize = self.state.frameworks.values().map(|framework| framework.live).sum();
-        let waiting: usize = self.state.frameworks.values().map(|framework| framework.queue.len()).sum();
+        let waiting: usize =
+            self.state.frameworks.values().map(|framework| framework.queue.len()).sum();
         let turns: u64 = self.state.frameworks.values().map(|framework| framework.turns.0).sum();
-        let active = self.state.frameworks.values().filter(|framework| framework.is_active()).count();
+        let active =
+            self.state.frameworks.values().filter(|framework| framework.is_active()).count();
         let total = self.state.ledger.total();
         let amount = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
         let gauge = |name: &str, help, value| (name.to_owned(), help, "gauge", value);
         vec![
             gauge("tepui_term", "The leader's term.", self.state.term().0),
-            gauge("tepui_agents_connected", "Agents with a session.", self.connected_agents() as u64),
-            gauge("tepui_agents_known", "Agents that ever said hello.", self.state.agents.len() as u64),
-            gauge("tepui_frameworks_active", "Frameworks whose schedulers take turns.", active as u64),
+            gauge(
+                "tepui_agents_connected",
+                "Agents with a session.",
+                self.connected_agents() as u64,
+            ),
+            gauge(
+                "tepui_agents_known",
+                "Agents that ever said hello.",
+                self.state.agents.len() as u64,
+            ),
+            gauge(
+                "tepui_frameworks_active",
+                "Frameworks whose schedulers take turns.",
+                active as u64,
+            ),
             gauge("tepui_tasks_live", "Tasks that have not ended.", live as u64),
-            gauge("tepui_tasks_retained", "Ended tasks that are kept.", self.state.ended_tasks.len() as u64),
-            gauge("tepui_events_waiting", "Events that no committed turn has seen.", waiting as u64),
+            gauge(
+                "tepui_tasks_retained",
+                "Ended tasks that are kept.",
+                self.state.ended_tasks.len() as u64,
+            ),
+            gauge(
+                "tepui_events_waiting",
+                "Events that no committed turn has seen.",
+                waiting as u64,
+            ),
             gauge("tepui_turns", "Committed turns of the frameworks that are kept.", turns),
             gauge("tepui_blobs", "Blobs.", self.state.blobs.len() as u64),
-            gauge("tepui_cpu_milli", "CPU of all agents, in thousandths of a core.", amount(total.cpu_milli)),
+            gauge(
+                "tepui_cpu_milli",
+                "CPU of all agents, in thousandths of a core.",
+                amount(total.cpu_milli),
+            ),
             gauge("tepui_memory_bytes", "Memory of all agents.", amount(total.memory_bytes)),
         ]
     }

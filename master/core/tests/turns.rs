@@ -1,15 +1,21 @@
 //! A leader, one agent, one framework, through the narrow waist: inputs in, effects out.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 use std::collections::BTreeMap;
-use tepui_master_core::{ConnectionId, Effect, Effects, Entry, Input, Leader, ReplyBody, State, Ticket};
+use tepui_master_core::{
+    ConnectionId, Effect, Effects, Entry, Input, Leader, ReplyBody, State, Ticket,
+};
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
-use tepui_proto::control::{Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody};
+use tepui_proto::control::{
+    Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody,
+};
 use tepui_proto::events::{Event, Offer};
 use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnMark, TurnUsage};
 use tepui_proto::{
-    Call, Digest, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, Reason, ReportSeq, Resources, TaskSpec, TaskState,
-    TaskStatus, Tenant, Term, Timestamp, TurnNumber, Usage,
+    Call, Digest, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, Reason, ReportSeq,
+    Resources, TaskSpec, TaskState, TaskStatus, Tenant, Term, Timestamp, TurnNumber, Usage,
 };
 
 const SCHEDULER: Digest = Digest([1; 32]);
@@ -25,14 +31,23 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let mut cluster = Self { leader: Leader::new(State::new()), now: Timestamp(1_000), log: Vec::new(), reports: 0 };
+        let mut cluster = Self {
+            leader: Leader::new(State::new()),
+            now: Timestamp(1_000),
+            log: Vec::new(),
+            reports: 0,
+        };
         cluster.input(Input::TermWon(Term(1)));
         for (n, digest) in [SCHEDULER, TASK].into_iter().enumerate() {
             cluster.input(Input::BlobStored { ticket: Ticket(n as u64), digest, size_bytes: 10 });
         }
         cluster.input(hello(CONNECTION, Vec::new()));
         for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
-            cluster.input(Input::ModuleChecked { digest, kind, verdict: ModuleVerdict::Good { compile_ms: 1 } });
+            cluster.input(Input::ModuleChecked {
+                digest,
+                kind,
+                verdict: ModuleVerdict::Good { compile_ms: 1 },
+            });
         }
         cluster
     }
@@ -72,8 +87,18 @@ impl Cluster {
     }
 
     fn answer(&mut self, mark: TurnMark, calls: Vec<Call>) -> Vec<Effect> {
-        let frame = FromScheduler::Answer { mark, calls, usage: TurnUsage::default(), log: Vec::new(), dropped: false };
-        self.input(Input::SchedulerSaid { framework: FrameworkId(1), incarnation: mark.incarnation, frame })
+        let frame = FromScheduler::Answer {
+            mark,
+            calls,
+            usage: TurnUsage::default(),
+            log: Vec::new(),
+            dropped: false,
+        };
+        self.input(Input::SchedulerSaid {
+            framework: FrameworkId(1),
+            incarnation: mark.incarnation,
+            frame,
+        })
     }
 
     fn report(&mut self, launch: &Launch, state: TaskState) -> Vec<Effect> {
@@ -90,7 +115,12 @@ impl Cluster {
             at: Timestamp(0),
         };
         let body = ReportBody::Status(status);
-        let report = Report { seq: ReportSeq(self.reports), launch: launch.number, key: launch.key.clone(), body };
+        let report = Report {
+            seq: ReportSeq(self.reports),
+            launch: launch.number,
+            key: launch.key.clone(),
+            body,
+        };
         self.input(Input::Reported { connection: CONNECTION, reports: vec![report] })
     }
 
@@ -122,25 +152,39 @@ fn hello(connection: ConnectionId, reports: Vec<Report>) -> Input {
 
 fn turn(orders: &[Effect]) -> Option<(TurnMark, Vec<Event>)> {
     orders.iter().find_map(|order| match order {
-        Effect::SendTurn { turn: ToScheduler::Turn { mark, events, .. }, .. } => Some((*mark, events.clone())),
+        Effect::SendTurn { turn: ToScheduler::Turn { mark, events, .. }, .. } => {
+            Some((*mark, events.clone()))
+        }
         _ => None,
     })
 }
 
 fn offers(events: &[Event]) -> Vec<Offer> {
-    events.iter().filter_map(|event| if let Event::Offers(offers) = event { Some(offers.clone()) } else { None }).flatten().collect()
+    events
+        .iter()
+        .filter_map(
+            |event| if let Event::Offers(offers) = event { Some(offers.clone()) } else { None },
+        )
+        .flatten()
+        .collect()
 }
 
 fn launches(orders: &[Effect]) -> Vec<Launch> {
     let launches = orders.iter().filter_map(|order| match order {
-        Effect::Send { message: MasterMessage::Launch { launches, .. }, .. } => Some(launches.clone()),
+        Effect::Send { message: MasterMessage::Launch { launches, .. }, .. } => {
+            Some(launches.clone())
+        }
         _ => None,
     });
     launches.flatten().collect()
 }
 
 fn accept(offers: Vec<OfferId>, tasks: Vec<TaskSpec>) -> Call {
-    Call::Accept(Acceptance { offers, operations: tasks.into_iter().map(Operation::Launch).collect(), refuse_for: None })
+    Call::Accept(Acceptance {
+        offers,
+        operations: tasks.into_iter().map(Operation::Launch).collect(),
+        refuse_for: None,
+    })
 }
 
 fn task(id: &str) -> TaskSpec {
@@ -160,7 +204,10 @@ fn a_scheduler_is_placed_started_offered_and_its_task_launched_once() {
     let mut cluster = Cluster::new();
     let orders = cluster.submit();
     assert!(orders.iter().any(|order| matches!(order, Effect::OpenScheduler { .. })));
-    assert!(orders.iter().any(|order| matches!(order, Effect::Reply { result: Ok(ReplyBody::Framework { .. }), .. })));
+    assert!(orders.iter().any(|order| matches!(
+        order,
+        Effect::Reply { result: Ok(ReplyBody::Framework { .. }), .. }
+    )));
     let (mark, events) = turn(&orders).unwrap();
     assert!(matches!(events.as_slice(), [Event::Started(_), Event::Tasks { last: true, .. }]));
     let orders = cluster.answer(mark, Vec::new());
@@ -185,7 +232,10 @@ fn what_a_task_held_is_offered_again_when_it_ends() {
     let orders = cluster.report(&launch, TaskState::Running);
     let (mark, events) = turn(&orders).unwrap();
     assert_eq!(updates(&events), [("t1".to_owned(), TaskState::Running, Reason::None)]);
-    assert!(orders.iter().any(|o| matches!(o, Effect::Send { message: MasterMessage::Acknowledge(ReportSeq(1)), .. })));
+    assert!(orders.iter().any(|o| matches!(
+        o,
+        Effect::Send { message: MasterMessage::Acknowledge(ReportSeq(1)), .. }
+    )));
     cluster.answer(mark, Vec::new());
     let orders = cluster.report(&launch, TaskState::Finished);
     let (_, events) = turn(&orders).unwrap();
@@ -223,13 +273,22 @@ fn wants_are_offered_cut_to_size_and_count_down_with_launches() {
     let mut cluster = Cluster::new();
     let (mark, offered) = cluster.offered();
     let each = Resources::cpu_memory(500, 64 << 20);
-    let want = Want { id: 3, role: "web".into(), count: 2, each, port_count: 0, revocable: false, constraints: Vec::new() };
+    let want = Want {
+        id: 3,
+        role: "web".into(),
+        count: 2,
+        each,
+        port_count: 0,
+        revocable: false,
+        constraints: Vec::new(),
+    };
     let decline = Call::Decline { offers: vec![offered[0].id], refuse_for: None };
     let orders = cluster.answer(mark, vec![decline, Call::Want(Some(vec![want]))]);
     let (mark, events) = turn(&orders).unwrap();
     let offered = offers(&events);
     assert_eq!((offered[0].want, offered[0].resources.cpu_milli), (Some(3), 1_000));
-    let orders = cluster.answer(mark, vec![accept(vec![offered[0].id], vec![task("a"), task("b")])]);
+    let orders =
+        cluster.answer(mark, vec![accept(vec![offered[0].id], vec![task("a"), task("b")])]);
     assert_eq!(launches(&orders).len(), 2);
     assert!(turn(&orders).is_none(), "nothing more is wanted");
 }
@@ -241,7 +300,11 @@ fn an_offer_that_nobody_answers_is_taken_back_and_made_anew() {
     cluster.answer(mark, Vec::new());
     let orders = cluster.step(10_000);
     let (_, events) = turn(&orders).unwrap();
-    assert!(events.iter().any(|event| matches!(event, Event::Rescinded(ids) if *ids == [offered[0].id])));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Rescinded(ids) if *ids == [offered[0].id]))
+    );
     assert_ne!(offers(&events)[0].id, offered[0].id);
 }
 
@@ -260,7 +323,11 @@ fn a_scheduler_that_fails_is_restarted_with_its_events_and_held_after_a_run_of_f
             message: "unreachable".into(),
             log: Vec::new(),
         };
-        cluster.input(Input::SchedulerSaid { framework: FrameworkId(1), incarnation: mark.incarnation, frame });
+        cluster.input(Input::SchedulerSaid {
+            framework: FrameworkId(1),
+            incarnation: mark.incarnation,
+            frame,
+        });
         cluster.input(Input::AgentHeard(CONNECTION));
         orders = cluster.step(10_000);
     }
@@ -279,7 +346,11 @@ fn a_completed_framework_ends_when_its_last_task_has() {
     let (mark, _) = turn(&orders).unwrap();
     let outcome = Outcome { success: true, message: "done".into(), results: Vec::new() };
     let orders = cluster.answer(mark, vec![Call::Complete(outcome)]);
-    assert!(orders.iter().any(|o| matches!(o, Effect::Send { message: MasterMessage::Kill { .. }, .. })));
+    assert!(
+        orders
+            .iter()
+            .any(|o| matches!(o, Effect::Send { message: MasterMessage::Kill { .. }, .. }))
+    );
     cluster.report(&launch, TaskState::Killed);
     let view = cluster.leader.framework_view(&Tenant::from("acme"), "batch").unwrap();
     assert_eq!((view.phase, view.success), (tepui_proto::api::FrameworkPhase::Ended, Some(true)));
@@ -290,7 +361,8 @@ fn the_log_applied_to_an_empty_state_gives_the_same_digest() {
     let mut cluster = Cluster::new();
     let (mark, offered) = cluster.offered();
     let put = Call::Put { key: "k".into(), value: Some(b"v".to_vec()) };
-    let orders = cluster.answer(mark, vec![put, accept(vec![offered[0].id], vec![task("t1"), task("t2")])]);
+    let orders =
+        cluster.answer(mark, vec![put, accept(vec![offered[0].id], vec![task("t1"), task("t2")])]);
     let launch = launches(&orders)[0].clone();
     cluster.report(&launch, TaskState::Finished);
     let mut replayed = State::new();
@@ -313,7 +385,9 @@ fn an_agent_that_forgot_a_launch_below_its_mark_lost_the_task_and_above_it_gets_
     assert_eq!(launches(&orders).len(), 1);
     let orders = cluster.input(hello(ConnectionId(2), Vec::new()));
     assert_eq!(launches(&orders).len(), 1, "its mark is below, so it never began");
-    let Input::AgentConnected { name, mut hello, .. } = hello(ConnectionId(3), Vec::new()) else { unreachable!() };
+    let Input::AgentConnected { name, mut hello, .. } = hello(ConnectionId(3), Vec::new()) else {
+        unreachable!()
+    };
     hello.launch_mark = LaunchNumber(1);
     let orders = cluster.input(Input::AgentConnected { connection: ConnectionId(3), name, hello });
     assert!(launches(&orders).is_empty());

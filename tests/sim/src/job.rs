@@ -28,7 +28,12 @@ pub fn task_size() -> Resources {
 
 impl Job {
     /// One turn.
-    pub fn handle(&mut self, seed: u64, events: &[Event], keys: &BTreeMap<String, Vec<u8>>) -> Vec<Call> {
+    pub fn handle(
+        &mut self,
+        seed: u64,
+        events: &[Event],
+        keys: &BTreeMap<String, Vec<u8>>,
+    ) -> Vec<Call> {
         let mut chance = Chance::new(seed);
         let mut calls = Vec::new();
         let mut needs_more = false;
@@ -39,19 +44,33 @@ impl Job {
                     needs_more = true;
                 }
                 Event::TaskUpdated(status) => needs_more |= self.on_update(status, &mut calls),
-                Event::Offers(offers) => offers.iter().for_each(|offer| self.on_offer(offer, &mut chance, &mut calls)),
+                Event::Offers(offers) => {
+                    offers.iter().for_each(|offer| self.on_offer(offer, &mut chance, &mut calls));
+                }
                 _ => {}
             }
         }
         if !self.steps.is_empty() && self.steps.values().all(|step| *step == Step::Done) {
-            let outcome = Outcome { success: true, message: "all tasks have finished".into(), results: Vec::new() };
+            let outcome = Outcome {
+                success: true,
+                message: "all tasks have finished".into(),
+                results: Vec::new(),
+            };
             return [calls, vec![Call::Complete(outcome)]].concat();
         }
         if self.states_wants && needs_more {
             // After this turn's launches, which lower the old count.
             let each = task_size();
             let count = self.pending();
-            let want = Want { id: 1, role: self.role.clone(), count, each, port_count: 0, revocable: false, constraints: vec![] };
+            let want = Want {
+                id: 1,
+                role: self.role.clone(),
+                count,
+                each,
+                port_count: 0,
+                revocable: false,
+                constraints: vec![],
+            };
             calls.push(Call::Want(Some(vec![want])));
         }
         calls
@@ -63,7 +82,9 @@ impl Job {
     }
 
     fn on_started(&mut self, start: &Start, keys: &BTreeMap<String, Vec<u8>>) {
-        let setting = |name: &str| start.config.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let setting = |name: &str| {
+            start.config.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        };
         let tasks: u32 = setting("tasks").and_then(|text| text.parse().ok()).unwrap_or(0);
         self.states_wants = setting("wants").is_some();
         self.role = start.roles.first().cloned().unwrap_or_default();
@@ -94,12 +115,20 @@ impl Job {
         if !status.state.is_final() {
             return false;
         }
-        let parts = status.task.as_str().split_once('-').and_then(|(task, attempt)| Some((task.parse().ok()?, attempt.parse().ok()?)));
+        let parts = status
+            .task
+            .as_str()
+            .split_once('-')
+            .and_then(|(task, attempt)| Some((task.parse().ok()?, attempt.parse().ok()?)));
         let Some((task, attempt)) = parts else { return false };
         if self.steps.get(&task) != Some(&Step::Launched(attempt)) {
             return false;
         }
-        let next = if status.state == TaskState::Finished { Step::Done } else { Step::Pending(attempt + 1) };
+        let next = if status.state == TaskState::Finished {
+            Step::Done
+        } else {
+            Step::Pending(attempt + 1)
+        };
         self.set(task, next, calls);
         next != Step::Done
     }
@@ -111,13 +140,21 @@ impl Job {
         }
         let mut left = offer.resources.clone();
         let mut operations = Vec::new();
-        let pending: Vec<(u32, u32)> =
-            self.steps.iter().filter_map(|(task, step)| if let Step::Pending(attempt) = step { Some((*task, *attempt)) } else { None }).collect();
+        let pending: Vec<(u32, u32)> = self
+            .steps
+            .iter()
+            .filter_map(|(task, step)| {
+                if let Step::Pending(attempt) = step { Some((*task, *attempt)) } else { None }
+            })
+            .collect();
         for (task, attempt) in pending.into_iter().take(8) {
             let Some(rest) = left.checked_sub(&task_size()) else { break };
             left = rest;
             let id = TaskId(format!("{task}-{attempt}"));
-            operations.push(Operation::Launch(TaskSpec { id, ..TaskSpec::command("", "task", task_size()) }));
+            operations.push(Operation::Launch(TaskSpec {
+                id,
+                ..TaskSpec::command("", "task", task_size())
+            }));
             self.set(task, Step::Launched(attempt), calls);
         }
         let refuse_for = Some(DurationMs(chance.between(0, 2_000)));

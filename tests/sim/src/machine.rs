@@ -71,7 +71,8 @@ impl Machine {
 
     /// Starts a process from what is on disk. What it writes at once is on disk before anything else happens.
     pub fn start(&mut self, now: u64) -> tepui_agent_core::Effects {
-        let (agent, effects) = Agent::recover(self.profile(), Timestamp(now), None, self.disk.clone());
+        let (agent, effects) =
+            Agent::recover(self.profile(), Timestamp(now), None, self.disk.clone());
         self.disk.extend(effects.records.iter().cloned());
         self.agent = Some(agent);
         effects
@@ -91,8 +92,15 @@ impl Machine {
     }
 
     /// Takes a page of durable state.
-    pub fn take_page(&mut self, framework: FrameworkId, incarnation: Incarnation, frame: &ToScheduler) {
-        if let (Some(instance), ToScheduler::State { pairs, .. }) = (self.instances.get_mut(&(framework, incarnation)), frame) {
+    pub fn take_page(
+        &mut self,
+        framework: FrameworkId,
+        incarnation: Incarnation,
+        frame: &ToScheduler,
+    ) {
+        if let (Some(instance), ToScheduler::State { pairs, .. }) =
+            (self.instances.get_mut(&(framework, incarnation)), frame)
+        {
             instance.keys.extend(pairs.iter().cloned());
         }
     }

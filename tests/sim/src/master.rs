@@ -45,7 +45,12 @@ impl Master {
     }
 
     /// Handles one input (or only what is due), commits, and says what is to be performed.
-    pub fn step(&mut self, now: u64, input: Option<Input>, crash: Option<Crash>) -> (Vec<Entry>, Vec<Effect>) {
+    pub fn step(
+        &mut self,
+        now: u64,
+        input: Option<Input>,
+        crash: Option<Crash>,
+    ) -> (Vec<Entry>, Vec<Effect>) {
         let Some(leader) = self.leader.as_mut() else { return (Vec::new(), Vec::new()) };
         let mut fx = Effects::default();
         if let Some(input) = input {
@@ -58,7 +63,9 @@ impl Master {
         if crash == Some(Crash::BeforeCommit) {
             return (Vec::new(), Vec::new());
         }
-        self.log.extend(fx.entries.iter().map(|entry| entry.encode().expect("an entry can be encoded")));
+        self.log.extend(
+            fx.entries.iter().map(|entry| entry.encode().expect("an entry can be encoded")),
+        );
         let orders = if crash.is_some() { Vec::new() } else { fx.orders };
         (fx.entries, orders)
     }

@@ -2,17 +2,16 @@
 
 use crate::chance::Chance;
 use crate::invariants::{books, events::Events, finality::Finality, launches::Launches, replicas};
-use crate::machine::{Instance, Machine};
+use crate::machine::Machine;
 use crate::master::{Crash, Master};
 use crate::wire::{Agenda, Down, Event, Link, Up};
 use std::collections::BTreeMap;
-use tepui_agent_core::{Effect as AgentEffect, Effects as AgentEffects, Input as AgentInput, Prepared};
+use tepui_agent_core::Input as AgentInput;
 use tepui_master_core::{ConnectionId, Effect, Entry, Input, Ticket};
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
-use tepui_proto::cell::{CellCommand, CellEvent, CommandEnd};
+use tepui_proto::cell::CellEvent;
 use tepui_proto::control::{AgentMessage, MasterStream, ModuleKind, ModuleVerdict};
-use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnUsage};
-use tepui_proto::{Call, Digest, FrameworkId, Incarnation, LaunchNumber, Reason, TaskState, Tenant, Timestamp, Usage};
+use tepui_proto::{Digest, FrameworkId, Tenant};
 
 const SCHEDULER: Digest = Digest([1; 32]);
 const TASK: Digest = Digest([2; 32]);
@@ -56,19 +55,19 @@ pub struct Setup {
 /// Everything there is.
 #[derive(Debug)]
 pub struct World {
-    setup: Setup,
-    chance: Chance,
+    pub(crate) setup: Setup,
+    pub(crate) chance: Chance,
     /// The time.
     pub now: u64,
-    agenda: Agenda,
+    pub(crate) agenda: Agenda,
     /// The master.
     pub master: Master,
-    machines: Vec<Machine>,
-    links: BTreeMap<ConnectionId, Link>,
-    last_connection: u64,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) links: BTreeMap<ConnectionId, Link>,
+    pub(crate) last_connection: u64,
     steps: u64,
     submitted: u64,
-    launches: Launches,
+    pub(crate) launches: Launches,
     finality: Finality,
     events: Events,
     /// How often the master died.
@@ -104,7 +103,7 @@ impl World {
         world
     }
 
-    fn faults(&self) -> Faults {
+    pub(crate) fn faults(&self) -> Faults {
         if self.now < self.setup.heal_at { self.setup.faults } else { Faults::default() }
     }
 
@@ -124,7 +123,9 @@ impl World {
     fn describe(&self) -> String {
         let Some(leader) = &self.master.leader else { return "no leader".to_owned() };
         let views = leader.framework_views(&Tenant::from("acme"), None, 100).items;
-        let line = |view: &tepui_proto::api::FrameworkView| format!("{} {:?} {:?} {}", view.name, view.phase, view.tasks, view.message);
+        let line = |view: &tepui_proto::api::FrameworkView| {
+            format!("{} {:?} {:?} {}", view.name, view.phase, view.tasks, view.message)
+        };
         views.iter().map(line).collect::<Vec<_>>().join("; ")
     }
 
@@ -134,14 +135,16 @@ impl World {
             return false;
         }
         let views = leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items;
-        views.len() as u64 == self.setup.jobs && views.iter().all(|view| view.phase == FrameworkPhase::Ended)
+        views.len() as u64 == self.setup.jobs
+            && views.iter().all(|view| view.phase == FrameworkPhase::Ended)
     }
 
     /// Every resource is free again.
     fn check_home(&self) {
         let leader = self.master.leader.as_ref().expect("a leader at rest");
         for view in leader.agent_views(None, usize::MAX).items {
-            let whole = view.total.checked_sub(&view.held_back).expect("less is held back than there is");
+            let whole =
+                view.total.checked_sub(&view.held_back).expect("less is held back than there is");
             assert_eq!(view.free, whole, "agent {} has not got everything back", view.id);
         }
     }
@@ -151,7 +154,9 @@ impl World {
         let mut sum: u128 = 0;
         for bytes in &self.master.log {
             for byte in bytes {
-                sum = sum.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b).wrapping_add(u128::from(*byte) + 1);
+                sum = sum
+                    .wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+                    .wrapping_add(u128::from(*byte) + 1);
             }
         }
         sum
@@ -163,7 +168,12 @@ impl World {
     }
 
     fn step(&mut self) {
-        let due = self.master.leader.as_ref().and_then(tepui_master_core::Leader::next_deadline).map(|at| at.0);
+        let due = self
+            .master
+            .leader
+            .as_ref()
+            .and_then(tepui_master_core::Leader::next_deadline)
+            .map(|at| at.0);
         let next = self.agenda.next_time();
         match (due, next) {
             (Some(due), next) if next.is_none_or(|next| due <= next) => {
@@ -189,7 +199,9 @@ impl World {
             }
             Event::Down(connection, down) => {
                 let link = self.links.get(&connection).copied();
-                if let Some(link) = link.filter(|link| link.agent_open && self.machines[link.agent].process == link.process) {
+                if let Some(link) = link.filter(|link| {
+                    link.agent_open && self.machines[link.agent].process == link.process
+                }) {
                     self.agent_hears(link.agent, down);
                 }
             }
@@ -225,13 +237,19 @@ impl World {
         let (entries, orders) = self.master.start(self.now);
         self.after_master(&entries, orders);
         for (n, digest) in [SCHEDULER, TASK].into_iter().enumerate() {
-            self.master_input(Some(Input::BlobStored { ticket: Ticket(n as u64), digest, size_bytes: 1 }));
+            self.master_input(Some(Input::BlobStored {
+                ticket: Ticket(n as u64),
+                digest,
+                size_bytes: 1,
+            }));
         }
         for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
             let verdict = ModuleVerdict::Good { compile_ms: 1 };
             self.master_input(Some(Input::ModuleChecked { digest, kind, verdict }));
         }
-        let known = self.master.leader.as_ref().map_or(0, |leader| leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items.len());
+        let known = self.master.leader.as_ref().map_or(0, |leader| {
+            leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items.len()
+        });
         for job in known as u64..self.setup.jobs {
             self.submit(job);
         }
@@ -239,7 +257,7 @@ impl World {
 
     fn submit(&mut self, job: u64) {
         let mut config = BTreeMap::from([("tasks".to_owned(), self.setup.tasks.to_string())]);
-        if job % 2 == 0 {
+        if job.is_multiple_of(2) {
             config.insert("wants".to_owned(), "yes".to_owned());
         }
         let spec = FrameworkSpec {
@@ -253,30 +271,45 @@ impl World {
         self.submitted = self.submitted.max(job + 1);
         let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
         let tenant = Tenant::from("acme");
-        self.master_input(Some(Input::FrameworkSubmitted { ticket: Ticket(100 + job), tenant, spec: Box::new(spec), kinds }));
+        self.master_input(Some(Input::FrameworkSubmitted {
+            ticket: Ticket(100 + job),
+            tenant,
+            spec: Box::new(spec),
+            kinds,
+        }));
     }
 
     fn master_hears(&mut self, connection: ConnectionId, up: Up) {
         let name = self.machines[self.links[&connection].agent].name();
         let input = match up {
-            Up::Message(AgentMessage::Hello(hello)) => Input::AgentConnected { connection, name, hello },
+            Up::Message(AgentMessage::Hello(hello)) => {
+                Input::AgentConnected { connection, name, hello }
+            }
             Up::Message(AgentMessage::Reports(reports)) => Input::Reported { connection, reports },
-            Up::Message(AgentMessage::ModuleChecked { digest, kind, verdict }) => Input::ModuleChecked { digest, kind, verdict },
+            Up::Message(AgentMessage::ModuleChecked { digest, kind, verdict }) => {
+                Input::ModuleChecked { digest, kind, verdict }
+            }
             Up::Message(AgentMessage::Heartbeat) => Input::AgentHeard(connection),
             Up::Message(AgentMessage::Goodbye) => Input::AgentSaidGoodbye(connection),
-            Up::Scheduler(framework, incarnation, frame) => Input::SchedulerSaid { framework, incarnation, frame },
-            Up::StreamEnded(framework, incarnation) => Input::SchedulerStreamEnded { framework, incarnation },
+            Up::Scheduler(framework, incarnation, frame) => {
+                Input::SchedulerSaid { framework, incarnation, frame }
+            }
+            Up::StreamEnded(framework, incarnation) => {
+                Input::SchedulerStreamEnded { framework, incarnation }
+            }
         };
         self.master_input(Some(input));
     }
 
-    fn master_input(&mut self, input: Option<Input>) {
+    pub(crate) fn master_input(&mut self, input: Option<Input>) {
         self.steps += 1;
         if self.master.leader.is_none() {
             return;
         }
         let dies = self.chance.in_a_million(self.faults().master_dies);
-        let crash = dies.then(|| if self.chance.in_a_million(500_000) { Crash::BeforeCommit } else { Crash::AfterCommit });
+        let crash = dies.then(|| {
+            if self.chance.in_a_million(500_000) { Crash::BeforeCommit } else { Crash::AfterCommit }
+        });
         let (entries, orders) = self.master.step(self.now, input, crash);
         self.after_master(&entries, orders);
         if crash.is_some() {
@@ -300,10 +333,10 @@ impl World {
             self.finality.committed(entry, state);
         }
         if let Some(leader) = &self.master.leader
-            && self.steps % self.setup.check_every == 0
+            && self.steps.is_multiple_of(self.setup.check_every)
         {
             books::check(leader);
-            if self.steps % (self.setup.check_every * 100) == 0 {
+            if self.steps.is_multiple_of(self.setup.check_every * 100) {
                 replicas::check(&self.master);
             }
         }
@@ -315,7 +348,9 @@ impl World {
 
     fn perform(&mut self, order: Effect) {
         match order {
-            Effect::Send { connection, message } => self.send_down(connection, Down::Message(message)),
+            Effect::Send { connection, message } => {
+                self.send_down(connection, Down::Message(message));
+            }
             Effect::Close { connection, .. } => {
                 if let Some(link) = self.links.get_mut(&connection) {
                     link.master_open = false;
@@ -365,256 +400,5 @@ impl World {
             let delay = self.chance.between(1, 200);
             self.agenda.at(self.now + delay, Event::AgentSawClose(connection));
         }
-    }
-
-    // ---- the wire
-
-    fn send_down(&mut self, connection: ConnectionId, down: Down) {
-        let delay = self.chance.between(0, 5);
-        let (lost, doubled) = self.mishap(matches!(down, Down::Message(_)));
-        let Some(link) = self.links.get_mut(&connection).filter(|link| link.master_open && !link.broken) else { return };
-        if lost {
-            link.broken = true;
-            return self.break_link(connection);
-        }
-        link.last_down = link.last_down.max(self.now + delay);
-        let at = link.last_down;
-        if doubled {
-            self.agenda.at(at, Event::Down(connection, down.clone()));
-        }
-        self.agenda.at(at, Event::Down(connection, down));
-    }
-
-    fn send_up(&mut self, agent: usize, up: Up) {
-        let Some(connection) = self.machines[agent].connection else { return };
-        let delay = self.chance.between(0, 5);
-        let (lost, doubled) = self.mishap(matches!(up, Up::Message(AgentMessage::Reports(_))));
-        let Some(link) = self.links.get_mut(&connection).filter(|link| !link.broken) else { return };
-        if lost {
-            link.broken = true;
-            return self.break_link(connection);
-        }
-        link.last_up = link.last_up.max(self.now + delay);
-        let at = link.last_up;
-        if doubled {
-            self.agenda.at(at, Event::Up(connection, up.clone()));
-        }
-        self.agenda.at(at, Event::Up(connection, up));
-    }
-
-    fn mishap(&mut self, may_double: bool) -> (bool, bool) {
-        let faults = self.faults();
-        (self.chance.in_a_million(faults.lost), may_double && self.chance.in_a_million(faults.doubled))
-    }
-
-    /// Both ends learn of it, each in its own time.
-    fn break_link(&mut self, connection: ConnectionId) {
-        let (first, second) = (self.chance.between(1, 2_000), self.chance.between(1, 2_000));
-        self.agenda.at(self.now + first, Event::MasterSawClose(connection));
-        self.agenda.at(self.now + second, Event::AgentSawClose(connection));
-    }
-
-    fn dial(&mut self, agent: usize) {
-        let machine = &mut self.machines[agent];
-        if machine.agent.is_none() || machine.connection.is_some() {
-            return;
-        }
-        if self.master.leader.is_none() {
-            let backoff = self.chance.between(50, 500);
-            return self.agenda.at(self.now + backoff, Event::Dial(agent));
-        }
-        self.last_connection += 1;
-        let connection = ConnectionId(self.last_connection);
-        let process = machine.process;
-        machine.connection = Some(connection);
-        let link = Link { agent, process, broken: false, agent_open: true, master_open: true, last_up: self.now, last_down: self.now };
-        self.links.insert(connection, link);
-        self.agent_input(agent, AgentInput::MasterConnected);
-    }
-
-    fn agent_saw_close(&mut self, connection: ConnectionId) {
-        let link = self.links.get_mut(&connection).expect("a link");
-        let agent = link.agent;
-        if !std::mem::take(&mut link.agent_open) || self.machines[agent].connection != Some(connection) {
-            return;
-        }
-        self.machines[agent].connection = None;
-        self.agent_input(agent, AgentInput::MasterDisconnected);
-        let backoff = self.chance.between(10, 300);
-        self.agenda.at(self.now + backoff, Event::Dial(agent));
-    }
-
-    // ---- the agents' side
-
-    fn restart_agent(&mut self, agent: usize) {
-        let effects = self.machines[agent].start(self.now);
-        self.perform_for_agent(agent, effects);
-        self.agenda.at(self.now + 1, Event::Dial(agent));
-    }
-
-    fn agent_hears(&mut self, agent: usize, down: Down) {
-        let input = match down {
-            Down::Message(message) => AgentInput::MasterSaid(message),
-            Down::Open(open) => AgentInput::SchedulerOpened(open),
-            Down::Scheduler(framework, incarnation, frame) => AgentInput::SchedulerFrame { framework, incarnation, frame },
-            Down::StreamEnded(framework, incarnation) => AgentInput::SchedulerStreamEnded { framework, incarnation },
-        };
-        self.agent_input(agent, input);
-    }
-
-    fn agent_input(&mut self, agent: usize, input: AgentInput) {
-        let dies = self.chance.in_a_million(self.faults().agent_dies);
-        let before_sync = self.chance.in_a_million(500_000);
-        let machine = &mut self.machines[agent];
-        let Some(core) = machine.agent.as_mut() else { return };
-        let mut effects = AgentEffects::default();
-        core.handle(Timestamp(self.now), input, &mut effects);
-        if dies {
-            if !before_sync {
-                machine.disk.extend(effects.records);
-            }
-            return self.kill_agent(agent);
-        }
-        machine.disk.extend(effects.records.iter().cloned());
-        self.perform_for_agent(agent, effects);
-    }
-
-    fn kill_agent(&mut self, agent: usize) {
-        self.agent_deaths += 1;
-        let keeps_disk = !self.chance.in_a_million(200_000);
-        let connection = self.machines[agent].connection;
-        self.machines[agent].crash(keeps_disk);
-        if let Some(connection) = connection {
-            self.links.get_mut(&connection).expect("a link").agent_open = false;
-            let silence = self.chance.between(1, 15_000);
-            self.agenda.at(self.now + silence, Event::MasterSawClose(connection));
-        }
-        let pause = self.chance.between(100, 20_000);
-        self.agenda.at(self.now + pause, Event::AgentRestart(agent));
-    }
-
-    fn perform_for_agent(&mut self, agent: usize, effects: AgentEffects) {
-        for order in effects.orders {
-            if self.machines[agent].agent.is_none() {
-                return;
-            }
-            self.perform_agent_order(agent, order);
-        }
-        let machine = &mut self.machines[agent];
-        let due = machine.agent.as_ref().and_then(tepui_agent_core::Agent::next_deadline).map(|at| at.0.max(self.now + 1));
-        if let Some(due) = due.filter(|due| machine.tick_at.is_none_or(|at| *due < at)) {
-            machine.tick_at = Some(due);
-            self.agenda.at(due, Event::AgentTick(agent));
-        }
-    }
-
-    fn perform_agent_order(&mut self, agent: usize, order: AgentEffect) {
-        match order {
-            AgentEffect::SendToMaster(message) => self.send_up(agent, Up::Message(message)),
-            AgentEffect::CloseSession { .. } => {
-                if let Some(connection) = self.machines[agent].connection {
-                    self.break_link(connection);
-                }
-            }
-            AgentEffect::StartCell(tenant) => self.agent_input(agent, AgentInput::CellStarted(tenant)),
-            AgentEffect::ToCell { command, .. } => self.cell_told(agent, command),
-            AgentEffect::Prepare(launch) => {
-                let path = |name: &str| format!("{name}-{}", launch.number);
-                let prepared = Prepared { compiled: path("module"), sandbox: None, stdout: path("out"), stderr: path("err") };
-                self.agent_input(agent, AgentInput::TaskPrepared { launch: launch.number, result: Ok(prepared) });
-            }
-            AgentEffect::StoreOutputs { launch, .. } => {
-                self.agent_input(agent, AgentInput::OutputsStored { launch, result: Ok(Vec::new()) });
-            }
-            AgentEffect::CheckModule { digest, kind } => {
-                let verdict = ModuleVerdict::Good { compile_ms: 1 };
-                self.agent_input(agent, AgentInput::ModuleChecked { digest, kind, verdict });
-            }
-            AgentEffect::PrepareScheduler(open) => {
-                let (framework, incarnation) = (open.framework, open.incarnation);
-                self.agent_input(agent, AgentInput::SchedulerPrepared { framework, incarnation, result: Ok("scheduler".into()) });
-            }
-            AgentEffect::ToSchedulerStream { framework, incarnation, frame } => {
-                self.send_up(agent, Up::Scheduler(framework, incarnation, frame));
-            }
-            AgentEffect::CloseSchedulerStream { framework, incarnation } => {
-                self.send_up(agent, Up::StreamEnded(framework, incarnation));
-            }
-            AgentEffect::ReadSchedulerStream { .. }
-            | AgentEffect::LogGrew { .. }
-            | AgentEffect::EndLogs { .. }
-            | AgentEffect::RemoveSandbox(_)
-            | AgentEffect::RemoveLogs(_) => {}
-        }
-    }
-
-    // ---- the cell's side
-
-    fn cell_told(&mut self, agent: usize, command: CellCommand) {
-        let process = self.machines[agent].process;
-        match command {
-            CellCommand::Run(run) => {
-                let (begin, end) = (self.chance.between(0, 20), self.chance.between(20, 5_000));
-                self.agenda.at(self.now + begin, Event::Started(agent, process, run.launch));
-                self.agenda.at(self.now + end, Event::Ended(agent, process, run.launch));
-            }
-            CellCommand::Kill { launch, .. } => self.agenda.at(self.now + 1, Event::Ended(agent, process, launch)),
-            CellCommand::OpenScheduler { open, .. } => {
-                self.machines[agent].instances.insert((open.framework, open.incarnation), Instance::default());
-            }
-            CellCommand::CloseScheduler { framework, incarnation } => {
-                self.machines[agent].instances.remove(&(framework, incarnation));
-            }
-            CellCommand::Scheduler { framework, incarnation, frame } => self.scheduler_told(agent, framework, incarnation, frame),
-            CellCommand::Message { .. } | CellCommand::MessageStored { .. } => {}
-        }
-    }
-
-    fn scheduler_told(&mut self, agent: usize, framework: FrameworkId, incarnation: Incarnation, frame: ToScheduler) {
-        let traps = self.chance.in_a_million(self.faults().scheduler_traps);
-        let took = self.chance.between(0, 30);
-        let machine = &mut self.machines[agent];
-        let ToScheduler::Turn { mark, seed, events, .. } = frame else {
-            return machine.take_page(framework, incarnation, &frame);
-        };
-        let Some(instance) = machine.instances.get_mut(&(framework, incarnation)) else { return };
-        let answer = if traps {
-            machine.instances.remove(&(framework, incarnation));
-            FromScheduler::Failed { mark: Some(mark), failure: SchedulerFailure::Trapped, message: "chance".into(), log: Vec::new() }
-        } else {
-            let calls = instance.job.handle(seed, &events, &instance.keys);
-            for call in &calls {
-                if let Call::Put { key, value: Some(value) } = call {
-                    instance.keys.insert(key.clone(), value.clone());
-                }
-            }
-            FromScheduler::Answer { mark, calls, usage: TurnUsage::default(), log: Vec::new(), dropped: false }
-        };
-        let process = machine.process;
-        self.agenda.at(self.now + took, Event::TurnOver(agent, process, framework, incarnation, Box::new(answer)));
-    }
-
-    fn task_started(&mut self, agent: usize, process: u64, launch: LaunchNumber) {
-        let machine = &self.machines[agent];
-        let Some(core) = machine.agent.as_ref().filter(|_| machine.process == process) else { return };
-        let Some((_, task)) = core.tasks().find(|(number, _)| *number == launch) else { return };
-        if task.status.state.is_final() {
-            return;
-        }
-        let key = task.key.clone();
-        self.launches.begun(&key);
-        let event = CellEvent::Started(launch);
-        self.agent_input(agent, AgentInput::CellSaid { tenant: Tenant::from("acme"), event });
-    }
-
-    fn task_ended(&mut self, agent: usize, process: u64, launch: LaunchNumber) {
-        if self.machines[agent].process != process {
-            return;
-        }
-        let fails = self.chance.in_a_million(self.faults().task_fails);
-        let (state, reason) = if fails { (TaskState::Failed, Reason::ExitedNonzero) } else { (TaskState::Finished, Reason::None) };
-        let end = CommandEnd { state, reason, message: String::new(), exit_code: Some(i32::from(fails)), usage: Usage::default(), log_dropped: (0, 0) };
-        let event = CellEvent::Ended { launch, end: Box::new(end) };
-        self.agent_input(agent, AgentInput::CellSaid { tenant: Tenant::from("acme"), event });
     }
 }

@@ -2,11 +2,25 @@
 
 use tepui_sim::{Faults, Setup, World};
 
-const EVERYTHING: Faults =
-    Faults { lost: 3_000, doubled: 20_000, master_dies: 1_000, agent_dies: 2_000, scheduler_traps: 20_000, task_fails: 100_000 };
+const EVERYTHING: Faults = Faults {
+    lost: 3_000,
+    doubled: 20_000,
+    master_dies: 1_000,
+    agent_dies: 2_000,
+    scheduler_traps: 20_000,
+    task_fails: 100_000,
+};
 
 fn setup(seed: u64) -> Setup {
-    Setup { seed, agents: 5, jobs: 4, tasks: 25, faults: EVERYTHING, heal_at: 60_000, check_every: 1 }
+    Setup {
+        seed,
+        agents: 5,
+        jobs: 4,
+        tasks: 25,
+        faults: EVERYTHING,
+        heal_at: 60_000,
+        check_every: 1,
+    }
 }
 
 /// Seeds to run: `TEPUI_SIM_SEEDS`, or 100.
@@ -18,15 +32,20 @@ fn seeds() -> u64 {
 fn every_task_ends_and_every_resource_comes_home_whatever_dies() {
     let (mut masters, mut agents) = (0, 0);
     for seed in 0..seeds() {
-        println!("seed {seed}");
         let mut world = World::new(setup(seed));
         world.run_to_rest(3_600_000);
         let (began, committed) = world.counts();
-        assert!(committed >= 100 && began <= committed, "seed {seed}: {began} began of {committed} committed");
+        assert!(
+            committed >= 100 && began <= committed,
+            "seed {seed}: {began} began of {committed} committed"
+        );
         masters += world.master_deaths;
         agents += world.agent_deaths;
     }
-    assert!(masters > seeds() && agents > seeds(), "only {masters} masters and {agents} agents died");
+    assert!(
+        masters > seeds() && agents > seeds(),
+        "only {masters} masters and {agents} agents died"
+    );
 }
 
 #[test]
@@ -45,7 +64,15 @@ fn one_seed_has_one_history() {
 #[test]
 fn a_thousand_agents_run_their_tasks_through_lost_connections() {
     let faults = Faults { lost: 200, agent_dies: 100, task_fails: 10_000, ..Faults::default() };
-    let setup = Setup { seed: 7, agents: 1_000, jobs: 6, tasks: 500, faults, heal_at: 20_000, check_every: 5_000 };
+    let setup = Setup {
+        seed: 7,
+        agents: 1_000,
+        jobs: 6,
+        tasks: 500,
+        faults,
+        heal_at: 20_000,
+        check_every: 5_000,
+    };
     let mut world = World::new(setup);
     world.run_to_rest(3_600_000);
     assert!(world.counts().1 >= 3_000);

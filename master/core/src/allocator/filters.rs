@@ -11,7 +11,14 @@ pub struct Filters {
 
 impl Filters {
     /// Remembers a refusal until then.
-    pub fn refuse(&mut self, framework: FrameworkId, role: &Role, agent: AgentId, resources: Resources, until: Timestamp) {
+    pub fn refuse(
+        &mut self,
+        framework: FrameworkId,
+        role: &Role,
+        agent: AgentId,
+        resources: Resources,
+        until: Timestamp,
+    ) {
         let list = self.refused.entry((framework, agent, role.clone())).or_default();
         // A refusal within another that lasts as long says nothing new.
         list.retain(|(old, end)| *end > until || !resources.contains(old));
@@ -19,12 +26,21 @@ impl Filters {
     }
 
     /// Whether all of `candidate` lies within something refused.
-    pub fn is_refused(&self, framework: FrameworkId, role: &Role, agent: AgentId, candidate: &Resources, now: Timestamp) -> bool {
+    pub fn is_refused(
+        &self,
+        framework: FrameworkId,
+        role: &Role,
+        agent: AgentId,
+        candidate: &Resources,
+        now: Timestamp,
+    ) -> bool {
         if self.refused.is_empty() {
             return false;
         }
         let list = self.refused.get(&(framework, agent, role.clone()));
-        list.is_some_and(|list| list.iter().any(|(refused, until)| *until > now && refused.contains(candidate)))
+        list.is_some_and(|list| {
+            list.iter().any(|(refused, until)| *until > now && refused.contains(candidate))
+        })
     }
 
     /// Forgets what has run out on an agent.

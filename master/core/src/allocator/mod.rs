@@ -59,13 +59,10 @@ pub fn allocate(round: &Round<'_>, agents: &[AgentId]) -> Vec<Grant> {
     for agent in agents {
         run.share_out(*agent, &mut tree);
     }
-    let grant = |((agent, framework, role, want), (units, resources)): (GrantKey, (u32, Resources))| Grant {
-        framework,
-        role,
-        agent,
-        want: want.map(|want| (want, units)),
-        resources,
-    };
+    let grant =
+        |((agent, framework, role, want), (units, resources)): (GrantKey, (u32, Resources))| {
+            Grant { framework, role, agent, want: want.map(|want| (want, units)), resources }
+        };
     run.grants.into_iter().map(grant).collect()
 }
 
@@ -84,12 +81,17 @@ enum Take {
 impl Run<'_, '_> {
     /// Gives out what is free of one agent, always to the lowest share that can take any of it.
     fn share_out(&mut self, id: AgentId, tree: &mut RoleTree) {
-        let (Some(agent), Some(accounts)) = (self.round.state.agents.get(&id), self.round.state.ledger.agent(id)) else { return };
+        let (Some(agent), Some(accounts)) =
+            (self.round.state.agents.get(&id), self.round.state.ledger.agent(id))
+        else {
+            return;
+        };
         let mut free = accounts.offerable.free().clone();
         while is_worth_offering(&free) {
             let order = tree.order();
             let mut able = order.iter().filter_map(|(role, framework)| {
-                self.take(agent, id, &free, role, *framework).map(|take| (role.clone(), *framework, take))
+                self.take(agent, id, &free, role, *framework)
+                    .map(|take| (role.clone(), *framework, take))
             });
             let Some((role, framework, take)) = able.next() else { return };
             let rivals = able.next().is_some();
@@ -111,28 +113,55 @@ impl Run<'_, '_> {
         }
     }
 
-    fn take(&self, agent: &Agent, id: AgentId, free: &Resources, role: &Role, framework: FrameworkId) -> Option<Take> {
+    fn take(
+        &self,
+        agent: &Agent,
+        id: AgentId,
+        free: &Resources,
+        role: &Role,
+        framework: FrameworkId,
+    ) -> Option<Take> {
         let record = self.round.state.frameworks.get(&framework)?;
         let take = match &record.wants {
             None => Take::Whole,
-            Some(wants) => wants.iter().find_map(|want| self.take_want(agent, free, role, framework, want))?,
+            Some(wants) => {
+                wants.iter().find_map(|want| self.take_want(agent, free, role, framework, want))?
+            }
         };
         let candidate = match &take {
             Take::Whole => free.clone(),
             Take::Units { each, port_count, most, .. } => units_of(free, each, *port_count, *most)?,
         };
-        let refused = self.round.filters.is_refused(framework, role, id, &candidate, self.round.now);
+        let refused =
+            self.round.filters.is_refused(framework, role, id, &candidate, self.round.now);
         (!refused).then_some(take)
     }
 
-    fn take_want(&self, agent: &Agent, free: &Resources, role: &Role, framework: FrameworkId, want: &Want) -> Option<Take> {
-        let left = want.count.saturating_sub(self.offered.get(&(framework, want.id)).copied().unwrap_or(0));
-        if want.role != *role || left == 0 || !want.constraints.iter().all(|constraint| holds(agent, constraint)) {
+    fn take_want(
+        &self,
+        agent: &Agent,
+        free: &Resources,
+        role: &Role,
+        framework: FrameworkId,
+        want: &Want,
+    ) -> Option<Take> {
+        let left = want
+            .count
+            .saturating_sub(self.offered.get(&(framework, want.id)).copied().unwrap_or(0));
+        if want.role != *role
+            || left == 0
+            || !want.constraints.iter().all(|constraint| holds(agent, constraint))
+        {
             return None;
         }
         let ports = free.ports.count().checked_div(want.port_count).unwrap_or(u32::MAX);
         let most = free.times(&want.each, left).min(ports);
-        (most > 0).then(|| Take::Units { want: want.id, each: want.each.clone(), port_count: want.port_count, most })
+        (most > 0).then(|| Take::Units {
+            want: want.id,
+            each: want.each.clone(),
+            port_count: want.port_count,
+            most,
+        })
     }
 }
 
@@ -144,7 +173,8 @@ fn units_of(free: &Resources, each: &Resources, port_count: u32, units: u32) -> 
 
 /// The smallest offer (Mesos: `cpus:0.01|mem:32`).
 fn is_worth_offering(free: &Resources) -> bool {
-    free.cpu_milli >= limits::SMALLEST_CPU_MILLI || free.memory_bytes >= limits::SMALLEST_MEMORY_BYTES
+    free.cpu_milli >= limits::SMALLEST_CPU_MILLI
+        || free.memory_bytes >= limits::SMALLEST_MEMORY_BYTES
 }
 
 /// Whether an agent meets a constraint. An attribute that is not text is compared in no way but by being there.
@@ -171,6 +201,9 @@ pub fn holds(agent: &Agent, constraint: &Constraint) -> bool {
 
 /// Whether a framework could be offered anything in a role.
 fn wants_offers(framework: &Framework, role: &Role) -> bool {
-    let wanted = framework.wants.as_ref().is_none_or(|wants| wants.iter().any(|want| want.count > 0 && want.role == *role));
+    let wanted = framework
+        .wants
+        .as_ref()
+        .is_none_or(|wants| wants.iter().any(|want| want.count > 0 && want.role == *role));
     wanted && !framework.suppressed.contains(role)
 }

@@ -25,7 +25,10 @@ impl Share {
 
     /// The largest of the shares by resource, of a role or framework with this weight.
     pub fn dominant(held: &Quantities, total: &Quantities, weight_milli: u64) -> Self {
-        let custom = held.custom.iter().map(|(name, part)| (*part, total.custom.get(name).copied().unwrap_or(0)));
+        let custom = held
+            .custom
+            .iter()
+            .map(|(name, part)| (*part, total.custom.get(name).copied().unwrap_or(0)));
         let fixed = [
             (held.cpu_milli, total.cpu_milli),
             (held.memory_bytes / MIB, total.memory_bytes / MIB),
@@ -85,7 +88,9 @@ impl RoleTree {
         let mut tree = Self { nodes: BTreeMap::new(), total: state.ledger.total().clone() };
         for id in active {
             let Some(framework) = state.frameworks.get(id) else { continue };
-            for role in framework.submission.roles.iter().filter(|role| wants_offers(framework, role)) {
+            for role in
+                framework.submission.roles.iter().filter(|role| wants_offers(framework, role))
+            {
                 tree.insert(role, *id, state);
             }
         }
@@ -103,13 +108,13 @@ impl RoleTree {
     }
 
     fn insert(&mut self, role: &Role, framework: FrameworkId, state: &State) {
-        let mut parent = String::new();
+        let mut parent = "";
         for path in paths(role) {
             let weight_milli = state.weights.get(&Role(path.to_owned())).copied().unwrap_or(1000);
-            self.nodes.entry(parent).or_default().children.insert(path.to_owned());
+            self.nodes.entry(parent.to_owned()).or_default().children.insert(path.to_owned());
             let node = self.nodes.entry(path.to_owned()).or_default();
             node.weight_milli = weight_milli;
-            parent = path.to_owned();
+            parent = path;
         }
         if let Some(node) = self.nodes.get_mut(role.as_str()) {
             node.leaf.get_or_insert_default().frameworks.entry(framework).or_default();
@@ -123,7 +128,10 @@ impl RoleTree {
                 sum(&mut node.held, held);
             }
         }
-        let Some(leaf) = self.nodes.get_mut(role.as_str()).and_then(|node| node.leaf.as_mut()) else { return };
+        let Some(leaf) = self.nodes.get_mut(role.as_str()).and_then(|node| node.leaf.as_mut())
+        else {
+            return;
+        };
         sum(&mut leaf.held, held);
         if let Some((own, _)) = leaf.frameworks.get_mut(&framework) {
             sum(own, held);
@@ -138,7 +146,10 @@ impl RoleTree {
                 node.served += 1;
             }
         }
-        let Some(leaf) = self.nodes.get_mut(role.as_str()).and_then(|node| node.leaf.as_mut()) else { return };
+        let Some(leaf) = self.nodes.get_mut(role.as_str()).and_then(|node| node.leaf.as_mut())
+        else {
+            return;
+        };
         leaf.held.add(resources);
         leaf.served += 1;
         if let Some((own, served)) = leaf.frameworks.get_mut(&framework) {
@@ -161,11 +172,19 @@ impl RoleTree {
         let mut clients: Vec<(Share, u64, &str)> = Vec::new();
         for child in &node.children {
             if let Some(child_node) = self.nodes.get(child) {
-                clients.push((Share::dominant(&child_node.held, &self.total, child_node.weight_milli), child_node.served, child));
+                clients.push((
+                    Share::dominant(&child_node.held, &self.total, child_node.weight_milli),
+                    child_node.served,
+                    child,
+                ));
             }
         }
         if let Some(leaf) = &node.leaf {
-            clients.push((Share::dominant(&leaf.held, &self.total, 1000), leaf.served, &virtual_leaf));
+            clients.push((
+                Share::dominant(&leaf.held, &self.total, 1000),
+                leaf.served,
+                &virtual_leaf,
+            ));
         }
         clients.sort();
         for (_, _, client) in clients {

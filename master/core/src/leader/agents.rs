@@ -1,76 +1,106 @@
 //! Agents come, go, and converge: a hello tells the whole truth, and the difference goes back.
 
-use super::Leader;
 use super::deadlines::Deadline;
 use super::mind::{RETURN_AFTER_LOSS, Session};
-use crate::effect::{Effect, Effects};
+use super::{Leader, Step};
+use crate::effect::Effect;
 use crate::entry::{EntryKind, Joined, TaskChange};
 use crate::input::ConnectionId;
 use crate::state::{Agent, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{Hello, Launch, MasterMessage};
 use tepui_proto::tasks::OnUnreachable;
-use tepui_proto::{AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, TaskKey, TaskState, Timestamp, limits};
+use tepui_proto::{
+    AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, TaskKey, TaskState, Timestamp, limits,
+};
 
 /// The most that an agent may claim of anything, so that sums over a cluster stay in range.
 const CLAIM_MAX: u64 = 1 << 50;
 
 impl Leader {
-    pub(super) fn on_agent_connected(&mut self, now: Timestamp, connection: ConnectionId, name: &str, hello: Hello, fx: &mut Effects) {
-        if let Err((code, message, retry)) = self.check_hello(name, &hello) {
+    pub(super) fn on_agent_connected(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: ConnectionId,
+        name: &str,
+        hello: &Hello,
+    ) {
+        if let Err((code, message, retry)) = self.check_hello(name, hello) {
             let refused = MasterMessage::Refused { code: code.to_owned(), message, retry };
-            fx.orders.push(Effect::Send { connection, message: refused });
-            fx.orders.push(Effect::Close { connection, code });
+            step.fx.orders.push(Effect::Send { connection, message: refused });
+            step.fx.orders.push(Effect::Close { connection, code });
             return;
         }
-        let id = match self.state.agent_names.get(name) {
-            Some(id) => *id,
-            None => {
-                let agent = self.state.last_agent.next();
-                self.propose(now, EntryKind::AgentAdmitted { agent, name: name.to_owned() }, fx);
-                agent
-            }
+        let id = if let Some(id) = self.state.agent_names.get(name) {
+            *id
+        } else {
+            let agent = self.state.last_agent.next();
+            self.propose(step, EntryKind::AgentAdmitted { agent, name: name.to_owned() });
+            agent
         };
         if let Some(old) = self.mind.sessions.remove(&id) {
             self.mind.connections.remove(&old.connection);
-            fx.orders.push(Effect::Close { connection: old.connection, code: "session-replaced" });
-            self.lose_hosted(now, id, "its agent connected anew", fx);
+            step.fx
+                .orders
+                .push(Effect::Close { connection: old.connection, code: "session-replaced" });
+            self.lose_hosted(step, id, "its agent connected anew");
             self.rescind_agent(id);
         }
         self.mind.connections.insert(connection, id);
-        self.mind.sessions.insert(id, Session { connection, heard: now });
-        self.mind.deadlines.set(now.after(DurationMs(limits::AGENT_TIMEOUT_MS)), Deadline::AgentSilent(id));
-        self.join(now, id, &hello, fx);
+        self.mind.sessions.insert(id, Session { connection, heard: step.now });
+        self.mind
+            .deadlines
+            .set(step.now.after(DurationMs(limits::AGENT_TIMEOUT_MS)), Deadline::AgentSilent(id));
+        self.join(step, id, hello);
         let heartbeat = DurationMs(limits::AGENT_TIMEOUT_MS / 3);
-        let welcome = MasterMessage::Welcome { term: self.state.term(), now, heartbeat };
-        fx.orders.push(Effect::Send { connection, message: welcome });
-        self.take_reports(now, id, &hello.reports, fx);
-        self.send_difference(now, id, connection, &hello, fx);
+        let welcome = MasterMessage::Welcome { term: self.state.term(), now: step.now, heartbeat };
+        step.fx.orders.push(Effect::Send { connection, message: welcome });
+        self.take_reports(step, id, &hello.reports);
+        self.send_difference(step, id, connection, hello);
         self.mind.dirty.insert(id);
         self.mind.unplaced.extend(self.waiting_for_a_place());
-        self.retry_checks(fx);
+        self.retry_checks(step.fx);
     }
 
     fn check_hello(&self, name: &str, hello: &Hello) -> Result<(), (&'static str, String, bool)> {
         if hello.term > self.state.term() {
-            return Err(("stale-leader", format!("the agent has obeyed term {}", hello.term), true));
+            return Err((
+                "stale-leader",
+                format!("the agent has obeyed term {}", hello.term),
+                true,
+            ));
         }
-        let claims = [hello.resources.cpu_milli, hello.resources.memory_bytes, hello.resources.disk_bytes];
+        let claims =
+            [hello.resources.cpu_milli, hello.resources.memory_bytes, hello.resources.disk_bytes];
         if claims.into_iter().any(|claim| claim > CLAIM_MAX) {
-            return Err(("invalid-hello", format!("an agent cannot have more than {CLAIM_MAX} of anything"), false));
+            return Err((
+                "invalid-hello",
+                format!("an agent cannot have more than {CLAIM_MAX} of anything"),
+                false,
+            ));
         }
         if !self.state.agent_names.contains_key(name) && self.state.agents.len() >= limits::AGENTS {
-            return Err(("too-many-agents", format!("the cluster has {} agents already", limits::AGENTS), true));
+            return Err((
+                "too-many-agents",
+                format!("the cluster has {} agents already", limits::AGENTS),
+                true,
+            ));
         }
         Ok(())
     }
 
     /// Takes in what the agent says of itself. Another life, and its tasks of the life before are lost.
-    fn join(&mut self, now: Timestamp, id: AgentId, hello: &Hello, fx: &mut Effects) {
+    fn join(&mut self, step: &mut Step<'_>, id: AgentId, hello: &Hello) {
         let Some(agent) = self.state.agents.get(&id) else { return };
         if agent.life != hello.life {
             let keys: Vec<TaskKey> = agent.launches.values().cloned().collect();
-            self.move_tasks(now, &keys, TaskState::Lost, Reason::AgentReplaced, "its agent began another life", fx);
+            self.move_tasks(
+                step,
+                &keys,
+                TaskState::Lost,
+                Reason::AgentReplaced,
+                "its agent began another life",
+            );
         }
         let joined = Joined {
             agent: id,
@@ -82,17 +112,25 @@ impl Leader {
             domain: hello.domain.clone(),
             launch_mark: hello.launch_mark,
         };
-        let changed = self.state.agents.get(&id).is_none_or(|agent| agent.attributes != hello.attributes);
+        let changed =
+            self.state.agents.get(&id).is_none_or(|agent| agent.attributes != hello.attributes);
         if changed {
             self.mind.filters.forget_agent(id);
         }
-        self.propose(now, EntryKind::AgentJoined(Box::new(joined)), fx);
+        self.propose(step, EntryKind::AgentJoined(Box::new(joined)));
     }
 
     /// What the agent should do that it does not, and does that it should not.
-    fn send_difference(&mut self, now: Timestamp, id: AgentId, connection: ConnectionId, hello: &Hello, fx: &mut Effects) {
+    fn send_difference(
+        &mut self,
+        step: &mut Step<'_>,
+        id: AgentId,
+        connection: ConnectionId,
+        hello: &Hello,
+    ) {
         let Some(agent) = self.state.agents.get(&id) else { return };
-        let told: BTreeMap<LaunchNumber, &TaskKey> = hello.tasks.iter().map(|task| (task.launch, &task.key)).collect();
+        let told: BTreeMap<LaunchNumber, &TaskKey> =
+            hello.tasks.iter().map(|task| (task.launch, &task.key)).collect();
         let mut launches = Vec::new();
         let mut lost = Vec::new();
         let mut kills: Vec<(LaunchNumber, TaskKey)> = Vec::new();
@@ -104,7 +142,12 @@ impl Leader {
                     kills.push((*number, key.clone()));
                 }
             } else if *number > hello.launch_mark && state == TaskState::Staging {
-                launches.extend(launch_message(agent, self.state.frameworks.get(&key.framework), key, task));
+                launches.extend(launch_message(
+                    agent,
+                    self.state.frameworks.get(&key.framework),
+                    key,
+                    task,
+                ));
             } else {
                 lost.push(key.clone());
             }
@@ -122,7 +165,7 @@ impl Leader {
         }
         let returned = returned_tasks(agent, &self.state, &told, hello);
         let (term, life) = (self.state.term(), hello.life);
-        let mut send = |message| fx.orders.push(Effect::Send { connection, message });
+        let mut send = |message| step.fx.orders.push(Effect::Send { connection, message });
         send(MasterMessage::Acknowledge(agent.reported));
         if !launches.is_empty() {
             send(MasterMessage::Launch { term, life, launches });
@@ -134,9 +177,15 @@ impl Leader {
         if !forgotten.is_empty() {
             send(MasterMessage::Forget(forgotten));
         }
-        self.move_tasks(now, &lost, TaskState::Lost, Reason::AgentRestarted, "its agent has no record of it", fx);
+        self.move_tasks(
+            step,
+            &lost,
+            TaskState::Lost,
+            Reason::AgentRestarted,
+            "its agent has no record of it",
+        );
         if !returned.is_empty() {
-            self.propose(now, EntryKind::TasksMoved(returned), fx);
+            self.propose(step, EntryKind::TasksMoved(returned));
         }
     }
 
@@ -153,69 +202,87 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_agent_silent(&mut self, now: Timestamp, id: AgentId, fx: &mut Effects) {
+    pub(super) fn on_agent_silent(&mut self, step: &mut Step<'_>, id: AgentId) {
         let Some(session) = self.mind.sessions.get(&id) else { return };
         let due = session.heard.after(DurationMs(limits::AGENT_TIMEOUT_MS));
-        if due > now {
+        if due > step.now {
             self.mind.deadlines.set(due, Deadline::AgentSilent(id));
             return;
         }
         let connection = session.connection;
-        fx.orders.push(Effect::Close { connection, code: "silent" });
-        self.on_agent_disconnected(now, connection, fx);
+        step.fx.orders.push(Effect::Close { connection, code: "silent" });
+        self.on_agent_disconnected(step, connection);
     }
 
-    pub(super) fn on_agent_disconnected(&mut self, now: Timestamp, connection: ConnectionId, fx: &mut Effects) {
+    pub(super) fn on_agent_disconnected(&mut self, step: &mut Step<'_>, connection: ConnectionId) {
         let Some(id) = self.mind.connections.remove(&connection) else { return };
         self.mind.sessions.remove(&id);
-        self.lose_hosted(now, id, "its agent's connection was lost", fx);
+        self.lose_hosted(step, id, "its agent's connection was lost");
         self.rescind_agent(id);
-        self.reassign_checks(id, fx);
-        self.mind.deadlines.set(now.after(RETURN_AFTER_LOSS), Deadline::AgentReturn(id));
+        self.reassign_checks(id, step.fx);
+        self.mind.deadlines.set(step.now.after(RETURN_AFTER_LOSS), Deadline::AgentReturn(id));
     }
 
     /// Its tasks have been killed or are about to be; there is nothing to wait for.
-    pub(super) fn on_agent_goodbye(&mut self, now: Timestamp, connection: ConnectionId, fx: &mut Effects) {
-        self.on_agent_disconnected(now, connection, fx);
+    pub(super) fn on_agent_goodbye(&mut self, step: &mut Step<'_>, connection: ConnectionId) {
+        self.on_agent_disconnected(step, connection);
     }
 
     /// An agent that did not come back in time.
-    pub(super) fn on_agent_missing(&mut self, now: Timestamp, id: AgentId, fx: &mut Effects) {
-        let Some(agent) = self.state.agents.get(&id).filter(|agent| agent.reachable) else { return };
+    pub(super) fn on_agent_missing(&mut self, step: &mut Step<'_>, id: AgentId) {
+        let Some(agent) = self.state.agents.get(&id).filter(|agent| agent.reachable) else {
+            return;
+        };
         if self.mind.sessions.contains_key(&id) {
             return;
         }
         let keys: Vec<TaskKey> = agent.launches.values().cloned().collect();
         let name = agent.name.clone();
-        self.propose(now, EntryKind::AgentUnreachable(id), fx);
+        self.propose(step, EntryKind::AgentUnreachable(id));
         let frameworks: BTreeSet<FrameworkId> = keys.iter().map(|key| key.framework).collect();
         for framework in frameworks {
             self.mind.framework(framework).lost_agents.insert(name.clone());
         }
         let message = "its agent cannot be reached";
-        self.move_tasks(now, &keys, TaskState::Unreachable, Reason::AgentUnreachable, message, fx);
+        self.move_tasks(step, &keys, TaskState::Unreachable, Reason::AgentUnreachable, message);
         for key in keys {
             let live = self.state.task(&key).and_then(|task| task.live.as_ref());
-            if let Some(OnUnreachable::LostAfter(span)) = live.map(|live| live.spec.on_unreachable) {
-                self.mind.deadlines.set(now.after(span), Deadline::Lost(key));
+            if let Some(OnUnreachable::LostAfter(span)) = live.map(|live| live.spec.on_unreachable)
+            {
+                self.mind.deadlines.set(step.now.after(span), Deadline::Lost(key));
             }
         }
     }
 
     /// A task whose agent stayed away too long. A twin that returns later is stopped.
-    pub(super) fn on_task_lost(&mut self, now: Timestamp, key: &TaskKey, fx: &mut Effects) {
+    pub(super) fn on_task_lost(&mut self, step: &mut Step<'_>, key: &TaskKey) {
         let away = |task: &Task| match (task.status.state, task.agent) {
-            (TaskState::Unreachable | TaskState::Killing, Some(agent)) => !self.mind.sessions.contains_key(&agent),
+            (TaskState::Unreachable | TaskState::Killing, Some(agent)) => {
+                !self.mind.sessions.contains_key(&agent)
+            }
             _ => false,
         };
         if self.state.task(key).is_some_and(away) {
             let message = "its agent could not be reached for too long";
-            self.move_tasks(now, std::slice::from_ref(key), TaskState::Lost, Reason::AgentUnreachable, message, fx);
+            self.move_tasks(
+                step,
+                std::slice::from_ref(key),
+                TaskState::Lost,
+                Reason::AgentUnreachable,
+                message,
+            );
         }
     }
 
     /// Moves tasks by the leader's own decision.
-    pub(super) fn move_tasks(&mut self, now: Timestamp, keys: &[TaskKey], to: TaskState, reason: Reason, message: &str, fx: &mut Effects) {
+    pub(super) fn move_tasks(
+        &mut self,
+        step: &mut Step<'_>,
+        keys: &[TaskKey],
+        to: TaskState,
+        reason: Reason,
+        message: &str,
+    ) {
         let change = |key: &TaskKey| {
             let task = self.state.task(key).filter(|task| task.status.state.may_become(to))?;
             Some(TaskChange {
@@ -225,15 +292,23 @@ impl Leader {
         };
         let changes: Vec<TaskChange> = keys.iter().filter_map(change).collect();
         if !changes.is_empty() {
-            self.propose(now, EntryKind::TasksMoved(changes), fx);
+            self.propose(step, EntryKind::TasksMoved(changes));
         }
     }
 }
 
 /// A launch as it goes over the wire.
-pub(super) fn launch_message(agent: &Agent, framework: Option<&crate::state::Framework>, key: &TaskKey, task: &Task) -> Option<Launch> {
+pub(super) fn launch_message(
+    agent: &Agent,
+    framework: Option<&crate::state::Framework>,
+    key: &TaskKey,
+    task: &Task,
+) -> Option<Launch> {
     let live = task.live.as_ref()?;
-    debug_assert!(agent.launches.contains_key(&task.launch), "a launch that the agent does not owe");
+    debug_assert!(
+        agent.launches.contains_key(&task.launch),
+        "a launch that the agent does not owe"
+    );
     Some(Launch {
         number: task.launch,
         key: key.clone(),
@@ -256,7 +331,11 @@ fn returned_tasks(
         let task = state.task(key).filter(|task| task.status.state == TaskState::Unreachable)?;
         told.get(number)?;
         let report = hello.tasks.iter().find(|report| report.launch == *number)?;
-        let to = if report.status.state == TaskState::Running { TaskState::Running } else { TaskState::Starting };
+        let to = if report.status.state == TaskState::Running {
+            TaskState::Running
+        } else {
+            TaskState::Starting
+        };
         let status = crate::state::decided(&task.status, to, Reason::None, "its agent is back");
         Some(TaskChange { framework: key.framework, status })
     };

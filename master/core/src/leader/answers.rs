@@ -2,7 +2,7 @@
 
 use super::deadlines::Deadline;
 use super::launches::not_launched;
-use super::{Leader, agents};
+use super::{Leader, Step, agents};
 use crate::effect::{Effect, Effects};
 use crate::entry::{EntryKind, TimerChange, Turn};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,9 @@ use tepui_proto::calls::{Call, Operation};
 use tepui_proto::control::{Launch, MasterMessage};
 use tepui_proto::events::Refusal;
 use tepui_proto::scheduler::TurnUsage;
-use tepui_proto::{AgentId, FrameworkId, LaunchNumber, Reason, Role, TaskId, TaskKey, TaskSpec, TaskState, Timestamp, limits};
+use tepui_proto::{
+    AgentId, FrameworkId, LaunchNumber, Reason, Role, TaskId, TaskKey, TaskSpec, TaskState, limits,
+};
 
 /// A turn as it is put together from an answer.
 #[derive(Debug)]
@@ -32,8 +34,13 @@ impl Draft {
         self.turn.refusals.push(Refusal { turn, index, code: code.to_owned(), message });
     }
 
-    pub(super) fn refuse_task(&mut self, role: Role, spec: TaskSpec, why: (TaskState, Reason, String)) {
-        let mut status = not_launched(&spec, why);
+    pub(super) fn refuse_task(
+        &mut self,
+        role: Role,
+        spec: &TaskSpec,
+        why: (TaskState, Reason, String),
+    ) {
+        let mut status = not_launched(spec, why);
         if status.task.as_str().is_empty() || status.task.as_str().len() > limits::TASK_ID_BYTES {
             status.task = TaskId("invalid".to_owned());
         }
@@ -50,33 +57,45 @@ impl Draft {
 
 impl Leader {
     /// The answer has the expected mark. What it breaks is told with the name of the limit, and then nothing of it counts.
-    pub(super) fn on_answer(&mut self, now: Timestamp, id: FrameworkId, calls: Vec<Call>, usage: TurnUsage, fx: &mut Effects) {
+    pub(super) fn on_answer(
+        &mut self,
+        step: &mut Step<'_>,
+        id: FrameworkId,
+        calls: Vec<Call>,
+        usage: TurnUsage,
+    ) {
         if let Err(limit) = self.check_bounds(id, &calls) {
-            return self.end_instance(now, id, (true, &format!("a turn was refused whole: {limit}")), fx);
+            return self.end_instance(
+                step,
+                id,
+                (true, &format!("a turn was refused whole: {limit}")),
+            );
         }
         let Some(mut draft) = self.begin_draft(id, usage) else { return };
         let last = calls.len().saturating_sub(1);
         for (at, call) in calls.into_iter().enumerate() {
             let index = u32::try_from(at).unwrap_or(u32::MAX);
-            self.on_call(now, &mut draft, (index, at == last), call);
+            self.on_call(step.now, &mut draft, (index, at == last), call);
         }
         let Draft { turn, sends, fx: orders, .. } = draft;
         let (launches, kills) = (turn.launches.len(), turn.kills.clone());
-        let keys: Vec<(AgentId, TaskId)> = turn.launches.iter().map(|launch| (launch.agent, launch.spec.id.clone())).collect();
-        let (wants, completed) = (turn.wants.is_some() || turn.suppressed.is_some(), turn.completed.is_some());
+        let keys: Vec<(AgentId, TaskId)> =
+            turn.launches.iter().map(|launch| (launch.agent, launch.spec.id.clone())).collect();
+        let (wants, completed) =
+            (turn.wants.is_some() || turn.suppressed.is_some(), turn.completed.is_some());
         let timers = turn.timers.clone();
-        self.propose(now, EntryKind::TurnCommitted(Box::new(turn)), fx);
-        fx.orders.extend(orders.orders);
+        self.propose(step, EntryKind::TurnCommitted(Box::new(turn)));
+        step.fx.orders.extend(orders.orders);
         if launches > 0 {
-            self.send_launches(id, &keys, fx);
+            self.send_launches(id, &keys, step.fx);
         }
         for (agent, message) in sends {
             if let Some(connection) = self.mind.connection(agent) {
-                fx.orders.push(Effect::Send { connection, message });
+                step.fx.orders.push(Effect::Send { connection, message });
             }
         }
         for (task, grace) in kills {
-            self.send_kill(&TaskKey { framework: id, task }, Some(grace), fx);
+            self.send_kill(&TaskKey { framework: id, task }, Some(grace), step.fx);
         }
         for timer in timers {
             if let TimerChange::Set(name, at) = timer {
@@ -84,8 +103,8 @@ impl Leader {
             }
         }
         if completed {
-            self.note(now, id, "completed", "its scheduler says that it is done");
-            return self.stop_framework(now, id, fx);
+            self.note(step.now, id, "completed", "its scheduler says that it is done");
+            return self.stop_framework(step, id);
         }
         if self.mind.active.insert(id) || wants {
             self.mind.all_dirty = true;
@@ -113,13 +132,25 @@ impl Leader {
         }
         let Some(framework) = self.state.frameworks.get(&id) else { return Ok(()) };
         if framework.live + launches > limits::LIVE_TASKS {
-            return Err(format!("{} live tasks; at most {}", framework.live + launches, limits::LIVE_TASKS));
+            return Err(format!(
+                "{} live tasks; at most {}",
+                framework.live + launches,
+                limits::LIVE_TASKS
+            ));
         }
         check_writes(framework, calls)?;
-        let set = calls.iter().filter_map(|call| if let Call::SetTimer { name, .. } = call { Some(name.as_str()) } else { None });
-        let timers: BTreeSet<&str> = framework.timers.keys().map(String::as_str).chain(set).collect();
-        if timers.len() > limits::TIMERS || timers.iter().any(|name| name.len() > limits::KEY_BYTES) {
-            return Err(format!("at most {} timers, with names of at most {} bytes", limits::TIMERS, limits::KEY_BYTES));
+        let set = calls.iter().filter_map(|call| {
+            if let Call::SetTimer { name, .. } = call { Some(name.as_str()) } else { None }
+        });
+        let timers: BTreeSet<&str> =
+            framework.timers.keys().map(String::as_str).chain(set).collect();
+        if timers.len() > limits::TIMERS || timers.iter().any(|name| name.len() > limits::KEY_BYTES)
+        {
+            return Err(format!(
+                "at most {} timers, with names of at most {} bytes",
+                limits::TIMERS,
+                limits::KEY_BYTES
+            ));
         }
         Ok(())
     }
@@ -127,7 +158,11 @@ impl Leader {
     fn begin_draft(&mut self, id: FrameworkId, usage: TurnUsage) -> Option<Draft> {
         let mind = self.mind.framework(id);
         let in_flight = mind.hosted.as_mut()?.in_flight.take()?;
-        let waiting: Vec<_> = in_flight.requests.into_iter().filter(|request| self.mind.callers.contains_key(request)).collect();
+        let waiting: Vec<_> = in_flight
+            .requests
+            .into_iter()
+            .filter(|request| self.mind.callers.contains_key(request))
+            .collect();
         self.mind.framework(id).open_requests.extend(waiting);
         let turn = Turn {
             framework: id,
@@ -161,14 +196,28 @@ impl Leader {
         let framework = self.state.frameworks.get(&id);
         for (agent_id, task) in launched {
             let key = TaskKey { framework: id, task: task.clone() };
-            let (Some(agent), Some(task)) = (self.state.agents.get(agent_id), self.state.task(&key)) else { continue };
-            by_agent.entry(*agent_id).or_default().extend(agents::launch_message(agent, framework, &key, task));
+            let (Some(agent), Some(task)) =
+                (self.state.agents.get(agent_id), self.state.task(&key))
+            else {
+                continue;
+            };
+            by_agent
+                .entry(*agent_id)
+                .or_default()
+                .extend(agents::launch_message(agent, framework, &key, task));
         }
         for (agent_id, launches) in by_agent {
-            let Some((agent, connection)) = self.state.agents.get(&agent_id).zip(self.mind.connection(agent_id)) else { continue };
+            let Some((agent, connection)) =
+                self.state.agents.get(&agent_id).zip(self.mind.connection(agent_id))
+            else {
+                continue;
+            };
             let (term, life) = (self.state.term(), agent.life);
             for batch in batches(launches) {
-                fx.orders.push(Effect::Send { connection, message: MasterMessage::Launch { term, life, launches: batch } });
+                fx.orders.push(Effect::Send {
+                    connection,
+                    message: MasterMessage::Launch { term, life, launches: batch },
+                });
             }
         }
     }
@@ -177,7 +226,9 @@ impl Leader {
 /// Launches in batches that fit a frame, whatever their records hold.
 fn batches(launches: Vec<Launch>) -> Vec<Vec<Launch>> {
     const MOST: usize = limits::FRAME_BYTES / (2 * limits::TASK_BYTES);
-    let small = launches.iter().all(|launch| launch.spec.stdin.is_none() && launch.spec.inputs.len() + launch.spec.env.len() < 8);
+    let small = launches.iter().all(|launch| {
+        launch.spec.stdin.is_none() && launch.spec.inputs.len() + launch.spec.env.len() < 8
+    });
     let size = if small { 256 } else { MOST };
     let mut batches = Vec::new();
     let mut rest = launches.into_iter().peekable();

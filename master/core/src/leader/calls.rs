@@ -2,48 +2,82 @@
 
 use super::Leader;
 use super::answers::Draft;
-use crate::entry::{Completed, TimerChange};
+use crate::entry::{Completed, Demand, TimerChange};
 use tepui_proto::calls::{Call, Comparison, Outcome, Want};
 use tepui_proto::control::MasterMessage;
 use tepui_proto::events::Message;
 use tepui_proto::{DurationMs, OfferId, Role, TaskId, TaskState, Timestamp, limits};
 
 impl Leader {
-    pub(super) fn on_call(&mut self, now: Timestamp, draft: &mut Draft, place: (u32, bool), call: Call) {
+    pub(super) fn on_call(
+        &mut self,
+        now: Timestamp,
+        draft: &mut Draft,
+        place: (u32, bool),
+        call: Call,
+    ) {
         let (index, is_last) = place;
         match call {
             Call::Accept(acceptance) => self.on_accept(now, draft, index, acceptance),
-            Call::Decline { offers, refuse_for } => self.on_decline(now, draft, index, &offers, refuse_for),
+            Call::Decline { offers, refuse_for } => {
+                self.on_decline(now, draft, index, &offers, refuse_for);
+            }
             Call::Want(wants) => self.on_want(draft, index, wants),
             Call::Suppress(roles) => self.on_suppress(draft, &roles),
             Call::Revive(roles) => self.on_revive(draft, roles),
             Call::Kill { task, grace } => self.on_kill(draft, index, task, grace),
             Call::Reconcile(tasks) => self.on_reconcile(draft, index, tasks),
             Call::Send(message) => self.on_send(draft, index, message),
-            Call::SetTimer { name, after } => draft.turn.timers.push(TimerChange::Set(name, now.after(after))),
+            Call::SetTimer { name, after } => {
+                draft.turn.timers.push(TimerChange::Set(name, now.after(after)));
+            }
             Call::CancelTimer(name) => draft.turn.timers.push(TimerChange::Cancel(name)),
             Call::Respond(response) => {
-                if !(200..600).contains(&response.status) || response.body.len() > limits::HTTP_BODY_BYTES {
-                    let message = format!("status 200 to 599 and at most {} bytes", limits::HTTP_BODY_BYTES);
+                if !(200..600).contains(&response.status)
+                    || response.body.len() > limits::HTTP_BODY_BYTES
+                {
+                    let message =
+                        format!("status 200 to 599 and at most {} bytes", limits::HTTP_BODY_BYTES);
                     draft.refuse(index, "invalid-response", message);
                     return;
                 }
                 let id = response.id;
                 if !self.respond(draft.framework, response, &mut draft.fx) {
-                    draft.refuse(index, "request-unknown", format!("nobody waits for request {id} any more"));
+                    draft.refuse(
+                        index,
+                        "request-unknown",
+                        format!("nobody waits for request {id} any more"),
+                    );
                 }
             }
             Call::Put { key, value } => draft.turn.writes.push((key, value)),
             Call::Complete(outcome) => self.on_complete(draft, index, is_last, outcome),
-            Call::Other(name) => draft.refuse(index, "unsupported", format!("`{name}` is not done by this version")),
+            Call::Other(name) => {
+                draft.refuse(index, "unsupported", format!("`{name}` is not done by this version"));
+            }
         }
     }
 
-    fn on_decline(&mut self, now: Timestamp, draft: &mut Draft, index: u32, offers: &[OfferId], refuse_for: Option<DurationMs>) {
+    fn on_decline(
+        &mut self,
+        now: Timestamp,
+        draft: &mut Draft,
+        index: u32,
+        offers: &[OfferId],
+        refuse_for: Option<DurationMs>,
+    ) {
         for id in offers {
-            let held = self.mind.offers.get(*id).is_some_and(|offer| offer.framework == draft.framework && offer.told);
+            let held = self
+                .mind
+                .offers
+                .get(*id)
+                .is_some_and(|offer| offer.framework == draft.framework && offer.told);
             let Some(offer) = held.then(|| self.close_offer(*id)).flatten() else {
-                draft.refuse(index, "invalid-offer", format!("offer {id} is not held by this framework, or no longer"));
+                draft.refuse(
+                    index,
+                    "invalid-offer",
+                    format!("offer {id} is not held by this framework, or no longer"),
+                );
                 continue;
             };
             let resources = offer.resources.clone();
@@ -53,19 +87,30 @@ impl Leader {
 
     fn on_want(&mut self, draft: &mut Draft, index: u32, wants: Option<Vec<Want>>) {
         let Some(framework) = self.state.frameworks.get(&draft.framework) else { return };
-        if let Err((code, message)) = check_wants(&framework.submission.roles, wants.as_deref().unwrap_or_default()) {
+        if let Err((code, message)) =
+            check_wants(&framework.submission.roles, wants.as_deref().unwrap_or_default())
+        {
             return draft.refuse(index, code, message);
         }
-        let before = draft.turn.wants.as_ref().unwrap_or(&framework.wants);
-        if *before != wants {
+        let before = match &draft.turn.wants {
+            None => framework.wants.as_deref(),
+            Some(Demand::Anything) => None,
+            Some(Demand::Only(wants)) => Some(wants.as_slice()),
+        };
+        if before != wants.as_deref() {
             // A want that changed is asked for afresh.
             self.mind.filters.forget(draft.framework, &framework.submission.roles);
-            draft.turn.wants = Some(wants);
+            draft.turn.wants = Some(wants.map_or(Demand::Anything, Demand::Only));
         }
     }
 
     fn suppressed_so_far(&self, draft: &Draft) -> Vec<Role> {
-        let stored = || self.state.frameworks.get(&draft.framework).map(|f| f.suppressed.iter().cloned().collect());
+        let stored = || {
+            self.state
+                .frameworks
+                .get(&draft.framework)
+                .map(|f| f.suppressed.iter().cloned().collect())
+        };
         draft.turn.suppressed.clone().or_else(stored).unwrap_or_default()
     }
 
@@ -89,7 +134,11 @@ impl Leader {
     }
 
     fn on_kill(&mut self, draft: &mut Draft, index: u32, task: TaskId, grace: Option<DurationMs>) {
-        let record = self.state.frameworks.get(&draft.framework).and_then(|framework| framework.tasks.get(&task));
+        let record = self
+            .state
+            .frameworks
+            .get(&draft.framework)
+            .and_then(|framework| framework.tasks.get(&task));
         match record {
             Some(record) => match &record.live {
                 Some(live) => {
@@ -121,41 +170,68 @@ impl Leader {
 
     fn on_send(&mut self, draft: &mut Draft, index: u32, message: Message) {
         if message.data.len() > limits::MESSAGE_BYTES {
-            let text = format!("a message of {} bytes; at most {}", message.data.len(), limits::MESSAGE_BYTES);
+            let text = format!(
+                "a message of {} bytes; at most {}",
+                message.data.len(),
+                limits::MESSAGE_BYTES
+            );
             return draft.refuse(index, "message-too-large", text);
         }
-        let record = self.state.frameworks.get(&draft.framework).and_then(|framework| framework.tasks.get(&message.task));
-        let running = record.filter(|task| task.status.state == TaskState::Running).and_then(|task| task.agent.zip(Some(task.launch)));
+        let record = self
+            .state
+            .frameworks
+            .get(&draft.framework)
+            .and_then(|framework| framework.tasks.get(&message.task));
+        let running = record
+            .filter(|task| task.status.state == TaskState::Running)
+            .and_then(|task| task.agent.zip(Some(task.launch)));
         match running {
             Some((agent, launch)) => {
                 draft.sends.push((agent, MasterMessage::Message { launch, data: message.data }));
             }
-            None => draft.refuse(index, "task-unknown", format!("there is no running task `{}`", message.task)),
+            None => draft.refuse(
+                index,
+                "task-unknown",
+                format!("there is no running task `{}`", message.task),
+            ),
         }
     }
 
     fn on_complete(&mut self, draft: &mut Draft, index: u32, is_last: bool, outcome: Outcome) {
         if !is_last || !draft.turn.launches.is_empty() {
-            let text = "`complete` must be the last call of a turn that launches nothing".to_owned();
+            let text =
+                "`complete` must be the last call of a turn that launches nothing".to_owned();
             return draft.refuse(index, "complete-not-last", text);
         }
         let Some(framework) = self.state.frameworks.get(&draft.framework) else { return };
-        if let Some(name) = outcome.results.iter().find(|name| !framework.blobs.contains_key(*name)) {
-            return draft.refuse(index, "blob-unknown", format!("there is no blob `{name}` to be kept as a result"));
+        if let Some(name) = outcome.results.iter().find(|name| !framework.blobs.contains_key(*name))
+        {
+            return draft.refuse(
+                index,
+                "blob-unknown",
+                format!("there is no blob `{name}` to be kept as a result"),
+            );
         }
         let message = outcome.message.chars().take(4096).collect();
-        draft.turn.completed = Some(Completed { success: outcome.success, message, results: outcome.results });
+        draft.turn.completed =
+            Some(Completed { success: outcome.success, message, results: outcome.results });
     }
 }
 
 /// Wants are bounded, of the framework's own roles, and of what this version does.
 fn check_wants(roles: &[Role], wants: &[Want]) -> Result<(), (&'static str, String)> {
     if wants.len() > limits::WANTS {
-        return Err(("too-many-wants", format!("{} wants; at most {}", wants.len(), limits::WANTS)));
+        return Err((
+            "too-many-wants",
+            format!("{} wants; at most {}", wants.len(), limits::WANTS),
+        ));
     }
     for (at, want) in wants.iter().enumerate() {
         if !roles.contains(&want.role) {
-            return Err(("role-unknown", format!("want {}: `{}` is not a role of this framework", want.id, want.role)));
+            return Err((
+                "role-unknown",
+                format!("want {}: `{}` is not a role of this framework", want.id, want.role),
+            ));
         }
         if wants.iter().take(at).any(|other| other.id == want.id) {
             return Err(("want-duplicate", format!("want {} stands twice", want.id)));
@@ -163,9 +239,18 @@ fn check_wants(roles: &[Role], wants: &[Want]) -> Result<(), (&'static str, Stri
         if want.each.is_empty() && want.port_count == 0 {
             return Err(("want-empty", format!("want {} is for nothing", want.id)));
         }
-        let matches = want.constraints.iter().any(|c| matches!(c.comparison, Comparison::Matches | Comparison::MatchesNot));
+        let matches = want
+            .constraints
+            .iter()
+            .any(|c| matches!(c.comparison, Comparison::Matches | Comparison::MatchesNot));
         if want.revocable || matches {
-            return Err(("unsupported", format!("want {}: revocable resources and `matches` are not done by this version", want.id)));
+            return Err((
+                "unsupported",
+                format!(
+                    "want {}: revocable resources and `matches` are not done by this version",
+                    want.id
+                ),
+            ));
         }
     }
     Ok(())

@@ -1,7 +1,6 @@
 //! What happens at which time if nothing else does.
 
-use super::Leader;
-use crate::effect::Effects;
+use super::{Leader, Step};
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
 use std::collections::BTreeSet;
@@ -43,12 +42,12 @@ impl Deadlines {
         self.0.remove(&(at, what));
     }
 
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub(super) fn first(&self) -> Option<Timestamp> {
         self.0.first().map(|(at, _)| *at)
     }
 
     fn pop_due(&mut self, now: Timestamp) -> Option<Deadline> {
-        if self.next()? > now {
+        if self.first()? > now {
             return None;
         }
         self.0.pop_first().map(|(_, what)| what)
@@ -56,34 +55,40 @@ impl Deadlines {
 }
 
 impl Leader {
-    pub(super) fn fire_deadlines(&mut self, now: Timestamp, fx: &mut Effects) {
-        while let Some(deadline) = self.mind.deadlines.pop_due(now) {
+    pub(super) fn fire_deadlines(&mut self, step: &mut Step<'_>) {
+        while let Some(deadline) = self.mind.deadlines.pop_due(step.now) {
             match deadline {
                 // An expired offer leaves no filter behind.
                 Deadline::Offer(id) => self.rescind(id),
                 Deadline::Filter(agent) => {
-                    self.mind.filters.expire(agent, now);
+                    self.mind.filters.expire(agent, step.now);
                     self.mind.dirty.insert(agent);
                 }
-                Deadline::Timer(framework, name) => self.on_timer_due(now, framework, name, fx),
+                Deadline::Timer(framework, name) => self.on_timer_due(step, framework, name),
                 Deadline::Request(id) => {
-                    self.refuse_request(id, &Refusal::new(Code::RequestTimeout, "the framework gave no answer in time"), fx);
+                    self.refuse_request(
+                        id,
+                        &Refusal::new(Code::RequestTimeout, "the framework gave no answer in time"),
+                        step.fx,
+                    );
                 }
                 Deadline::Restart(framework) => {
                     self.mind.unplaced.insert(framework);
                 }
-                Deadline::Answer(framework, number) => self.on_answer_late(now, framework, number, fx),
-                Deadline::AgentReturn(agent) => self.on_agent_missing(now, agent, fx),
-                Deadline::AgentSilent(agent) => self.on_agent_silent(now, agent, fx),
-                Deadline::Lost(key) => self.on_task_lost(now, &key, fx),
+                Deadline::Answer(framework, number) => {
+                    self.on_answer_late(step, framework, number);
+                }
+                Deadline::AgentReturn(agent) => self.on_agent_missing(step, agent),
+                Deadline::AgentSilent(agent) => self.on_agent_silent(step, agent),
+                Deadline::Lost(key) => self.on_task_lost(step, &key),
             }
         }
     }
 
-    fn on_timer_due(&mut self, now: Timestamp, framework: FrameworkId, name: String, fx: &mut Effects) {
+    fn on_timer_due(&mut self, step: &mut Step<'_>, framework: FrameworkId, name: String) {
         let timers = self.state.frameworks.get(&framework).map(|framework| &framework.timers);
-        if timers.and_then(|timers| timers.get(&name)).is_some_and(|at| *at <= now) {
-            self.propose(now, EntryKind::TimerRang { framework, name }, fx);
+        if timers.and_then(|timers| timers.get(&name)).is_some_and(|at| *at <= step.now) {
+            self.propose(step, EntryKind::TimerRang { framework, name });
         }
     }
 }

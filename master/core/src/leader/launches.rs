@@ -1,23 +1,29 @@
 //! Acceptances: what an offer holds becomes launches, each checked; what is left over is refused for a while.
 
+use super::Leader;
 use super::answers::Draft;
 use super::offers::OpenOffer;
-use super::Leader;
 use crate::entry::LaunchDecided;
 use crate::state::Framework;
 use tepui_proto::calls::{Acceptance, Operation};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Workload;
 use tepui_proto::{
-    Digest, FrameworkId, LaunchNumber, OfferId, Reason, Resources, Role, TaskSpec, TaskState, TaskStatus, Timestamp, Usage, limits,
-    names,
+    Digest, FrameworkId, LaunchNumber, OfferId, Reason, Resources, Role, TaskSpec, TaskState,
+    TaskStatus, Timestamp, Usage, limits, names,
 };
 
 /// Why a task is not launched.
 type NotLaunched = (TaskState, Reason, String);
 
 impl Leader {
-    pub(super) fn on_accept(&mut self, now: Timestamp, draft: &mut Draft, index: u32, acceptance: Acceptance) {
+    pub(super) fn on_accept(
+        &mut self,
+        now: Timestamp,
+        draft: &mut Draft,
+        index: u32,
+        acceptance: Acceptance,
+    ) {
         let taken = self.take_offers(draft.framework, &acceptance.offers);
         let mut pool = match taken {
             Ok(pool) => pool,
@@ -25,9 +31,17 @@ impl Leader {
                 for operation in acceptance.operations {
                     match operation {
                         Operation::Launch(spec) => {
-                            draft.refuse_task(Role::default(), spec, (TaskState::Dropped, Reason::InvalidOffer, message.clone()));
+                            draft.refuse_task(
+                                Role::default(),
+                                &spec,
+                                (TaskState::Dropped, Reason::InvalidOffer, message.clone()),
+                            );
                         }
-                        other => draft.refuse(index, "invalid-offer", format!("{}: {message}", operation_name(&other))),
+                        other => draft.refuse(
+                            index,
+                            "invalid-offer",
+                            format!("{}: {message}", operation_name(&other)),
+                        ),
                     }
                 }
                 return;
@@ -38,7 +52,11 @@ impl Leader {
                 Operation::Launch(spec) => self.launch(draft, &mut pool, spec),
                 other => {
                     let name = operation_name(&other);
-                    draft.refuse(index, "unsupported", format!("`{name}` is not done by this version"));
+                    draft.refuse(
+                        index,
+                        "unsupported",
+                        format!("`{name}` is not done by this version"),
+                    );
                 }
             }
         }
@@ -47,7 +65,12 @@ impl Leader {
 
     /// Takes offers out of the table, and pools what they held. All must be held by the framework, of one agent and role.
     fn take_offers(&mut self, framework: FrameworkId, ids: &[OfferId]) -> Result<Pool, String> {
-        let held = |id: &&OfferId| self.mind.offers.get(**id).is_some_and(|offer| offer.framework == framework && offer.told);
+        let held = |id: &&OfferId| {
+            self.mind
+                .offers
+                .get(**id)
+                .is_some_and(|offer| offer.framework == framework && offer.told)
+        };
         if let Some(missing) = ids.iter().find(|id| !held(id)) {
             return Err(format!("offer {missing} is not held by this framework, or no longer"));
         }
@@ -62,7 +85,10 @@ impl Leader {
             let Some(offer) = self.close_offer(*id) else { continue };
             match &mut pool {
                 None => pool = Some(Pool { left: offer.resources.clone(), id: *id, offer }),
-                Some(pool) => pool.left = pool.left.checked_add(&offer.resources).ok_or("the offers overlap")?,
+                Some(pool) => {
+                    pool.left =
+                        pool.left.checked_add(&offer.resources).ok_or("the offers overlap")?;
+                }
             }
         }
         pool.ok_or_else(|| "no offer is named".to_owned())
@@ -73,12 +99,13 @@ impl Leader {
         let checked = self.check_launch(draft, pool, &spec);
         let (module, kind, inputs) = match checked {
             Ok(parts) => parts,
-            Err(why) => return draft.refuse_task(role, spec, why),
+            Err(why) => return draft.refuse_task(role, &spec, why),
         };
         let Some(left) = pool.left.checked_sub(&spec.resources) else { return };
         pool.left = left;
         let agent = pool.offer.agent;
-        let last = self.state.agents.get(&agent).map_or(LaunchNumber(0), |record| record.last_launch);
+        let last =
+            self.state.agents.get(&agent).map_or(LaunchNumber(0), |record| record.last_launch);
         let number = draft.next_launch(agent, last);
         draft.task_ids.insert(spec.id.clone());
         draft.turn.launches.push(LaunchDecided {
@@ -94,37 +121,76 @@ impl Leader {
         });
     }
 
-    fn check_launch(&self, draft: &Draft, pool: &Pool, spec: &TaskSpec) -> Result<(Digest, ModuleKind, Vec<Digest>), NotLaunched> {
+    fn check_launch(
+        &self,
+        draft: &Draft,
+        pool: &Pool,
+        spec: &TaskSpec,
+    ) -> Result<(Digest, ModuleKind, Vec<Digest>), NotLaunched> {
         let Some(framework) = self.state.frameworks.get(&draft.framework) else {
-            return Err((TaskState::Dropped, Reason::FrameworkEnded, "its framework has ended".to_owned()));
+            return Err((
+                TaskState::Dropped,
+                Reason::FrameworkEnded,
+                "its framework has ended".to_owned(),
+            ));
         };
         if framework.tasks.contains_key(&spec.id) || draft.task_ids.contains(&spec.id) {
-            return Err((TaskState::Error, Reason::DuplicateTask, format!("the identifier `{}` is taken", spec.id)));
+            return Err((
+                TaskState::Error,
+                Reason::DuplicateTask,
+                format!("the identifier `{}` is taken", spec.id),
+            ));
         }
         check_spec(spec).map_err(|message| (TaskState::Error, Reason::InvalidTask, message))?;
         if let Some(what) = spec.unsupported.first() {
-            return Err((TaskState::Error, Reason::Unsupported, format!("`{what}` is not done by this version")));
+            return Err((
+                TaskState::Error,
+                Reason::Unsupported,
+                format!("`{what}` is not done by this version"),
+            ));
         }
         if spec.workload != Workload::Command {
-            return Err((TaskState::Error, Reason::Unsupported, "`http-service` is not run by this version".to_owned()));
+            return Err((
+                TaskState::Error,
+                Reason::Unsupported,
+                "`http-service` is not run by this version".to_owned(),
+            ));
         }
         if !pool.left.contains(&spec.resources) {
-            let message = format!("it needs {}, and the offer has {} left", spec.resources, pool.left);
+            let message =
+                format!("it needs {}, and the offer has {} left", spec.resources, pool.left);
             return Err((TaskState::Error, Reason::ExceedsOffer, message));
         }
         let (module, kind) = self.find_module(framework, &spec.module)?;
-        let inputs = spec.inputs.iter().map(|input| self.find_blob(framework, &input.source)).collect::<Result<_, _>>()?;
+        let inputs = spec
+            .inputs
+            .iter()
+            .map(|input| self.find_blob(framework, &input.source))
+            .collect::<Result<_, _>>()?;
         Ok((module, kind, inputs))
     }
 
-    fn find_module(&self, framework: &Framework, text: &str) -> Result<(Digest, ModuleKind), NotLaunched> {
-        let named = framework.submission.modules.iter().find(|(name, _)| name == text).map(|(_, digest)| *digest);
-        let digest = named.or_else(|| text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok()));
+    fn find_module(
+        &self,
+        framework: &Framework,
+        text: &str,
+    ) -> Result<(Digest, ModuleKind), NotLaunched> {
+        let named = framework
+            .submission
+            .modules
+            .iter()
+            .find(|(name, _)| name == text)
+            .map(|(_, digest)| *digest);
+        let digest =
+            named.or_else(|| text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok()));
         let unknown = |message: String| (TaskState::Error, Reason::ModuleUnknown, message);
-        let digest = digest.ok_or_else(|| unknown(format!("`{text}` is not a module of this framework")))?;
+        let digest =
+            digest.ok_or_else(|| unknown(format!("`{text}` is not a module of this framework")))?;
         let kinds = [ModuleKind::CommandP1, ModuleKind::CommandP2];
         let kind = kinds.into_iter().find(|kind| self.state.modules.contains(&(digest, *kind)));
-        let kind = kind.ok_or_else(|| unknown(format!("`{text}` is not a command that the cluster has accepted")))?;
+        let kind = kind.ok_or_else(|| {
+            unknown(format!("`{text}` is not a command that the cluster has accepted"))
+        })?;
         Ok((digest, kind))
     }
 
@@ -135,7 +201,9 @@ impl Leader {
             _ => None,
         };
         let known = digest.filter(|digest| self.state.blobs.contains_key(digest));
-        known.ok_or_else(|| (TaskState::Error, Reason::InputUnavailable, format!("there is no blob `{source}`")))
+        known.ok_or_else(|| {
+            (TaskState::Error, Reason::InputUnavailable, format!("there is no blob `{source}`"))
+        })
     }
 }
 
@@ -157,12 +225,21 @@ fn operation_name(operation: &Operation) -> &str {
 /// Bounds on a task's own fields.
 fn check_spec(spec: &TaskSpec) -> Result<(), String> {
     let id = spec.id.as_str();
-    if id.is_empty() || id.len() > limits::TASK_ID_BYTES || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-        return Err(format!("a task's identifier has 1 to {} letters, digits, `-`, `_`, `.`", limits::TASK_ID_BYTES));
+    if id.is_empty()
+        || id.len() > limits::TASK_ID_BYTES
+        || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    {
+        return Err(format!(
+            "a task's identifier has 1 to {} letters, digits, `-`, `_`, `.`",
+            limits::TASK_ID_BYTES
+        ));
     }
     let memory = spec.resources.memory_bytes;
     if memory < limits::TASK_MEMORY_BYTES_MIN {
-        return Err(format!("{memory} bytes of memory; at least {}", limits::TASK_MEMORY_BYTES_MIN));
+        return Err(format!(
+            "{memory} bytes of memory; at least {}",
+            limits::TASK_MEMORY_BYTES_MIN
+        ));
     }
     if spec.resources.cpu_milli == 0 {
         return Err("no CPU at all; at least 0.001".to_owned());
@@ -176,18 +253,39 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
     if let Some((name, value, most)) = bounds.into_iter().find(|(_, value, most)| value > most) {
         return Err(format!("{name} of {value}; at most {most}"));
     }
-    let paths = spec.inputs.iter().map(|input| &input.path).chain(spec.outputs.iter().map(|output| &output.path));
+    let paths = spec
+        .inputs
+        .iter()
+        .map(|input| &input.path)
+        .chain(spec.outputs.iter().map(|output| &output.path));
     for path in paths {
-        names::check_sandbox_path(path).map_err(|error| format!("the path `{}`: {error}", path.escape_debug()))?;
+        names::check_sandbox_path(path)
+            .map_err(|error| format!("the path `{}`: {error}", path.escape_debug()))?;
     }
-    if let Some(output) = spec.outputs.iter().find(|output| output.blob.is_empty() || output.blob.len() > limits::PATH_BYTES) {
-        return Err(format!("the name of output `{}`: 1 to {} bytes", output.path, limits::PATH_BYTES));
+    if let Some(output) = spec
+        .outputs
+        .iter()
+        .find(|output| output.blob.is_empty() || output.blob.len() > limits::PATH_BYTES)
+    {
+        return Err(format!(
+            "the name of output `{}`: 1 to {} bytes",
+            output.path,
+            limits::PATH_BYTES
+        ));
     }
     if text_bytes(spec) > limits::TASK_BYTES {
-        return Err(format!("a record of {} bytes; at most {}", text_bytes(spec), limits::TASK_BYTES));
+        return Err(format!(
+            "a record of {} bytes; at most {}",
+            text_bytes(spec),
+            limits::TASK_BYTES
+        ));
     }
     let has_nul = |text: &String| text.contains('\0');
-    if spec.args.iter().any(has_nul) || spec.env.iter().any(|(key, value)| has_nul(key) || has_nul(value) || key.contains('=') || key.is_empty()) {
+    if spec.args.iter().any(has_nul)
+        || spec.env.iter().any(|(key, value)| {
+            has_nul(key) || has_nul(value) || key.contains('=') || key.is_empty()
+        })
+    {
         return Err("arguments and environment hold no NUL, names no `=`".to_owned());
     }
     Ok(())

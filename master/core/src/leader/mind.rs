@@ -10,7 +10,9 @@ use tepui_proto::api::EventView;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::events::Request;
 use tepui_proto::scheduler::TurnMark;
-use tepui_proto::{AgentId, Digest, DurationMs, FrameworkId, Incarnation, OfferId, RequestId, TaskId, Timestamp};
+use tepui_proto::{
+    AgentId, Digest, DurationMs, FrameworkId, Incarnation, OfferId, RequestId, TaskId, Timestamp,
+};
 
 /// How long agents may take to find a new leader before their tasks are unreachable.
 pub(super) const RETURN_AFTER_FAILOVER: DurationMs = DurationMs(30_000);
@@ -133,7 +135,12 @@ impl FrameworkMind {
     pub(super) fn note(&mut self, now: Timestamp, kind: &str, message: &str) {
         self.last_note += 1;
         let message = message.to_owned();
-        self.notes.push_back(EventView { seq: self.last_note, at: now.0, kind: kind.to_owned(), message });
+        self.notes.push_back(EventView {
+            seq: self.last_note,
+            at: now.0,
+            kind: kind.to_owned(),
+            message,
+        });
         if self.notes.len() > NOTES {
             self.notes.pop_front();
         }
@@ -145,7 +152,13 @@ impl FrameworkMind {
 }
 
 impl super::Leader {
-    pub(super) fn note(&mut self, now: Timestamp, framework: FrameworkId, kind: &str, message: &str) {
+    pub(super) fn note(
+        &mut self,
+        now: Timestamp,
+        framework: FrameworkId,
+        kind: &str,
+        message: &str,
+    ) {
         self.mind.framework(framework).note(now, kind, message);
     }
 

@@ -27,6 +27,13 @@ use crate::state::State;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::{FrameworkId, Term, Timestamp};
 
+/// One step of a batch: when, and what follows.
+#[derive(Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) fx: &'a mut Effects,
+}
+
 /// The state and the mind of a term.
 #[derive(Debug)]
 pub struct Leader {
@@ -52,37 +59,47 @@ impl Leader {
 
     /// Takes one fact in. The time never goes back, whatever `now` says.
     pub fn handle(&mut self, now: Timestamp, input: Input, fx: &mut Effects) {
-        let now = now.max(self.state.now());
+        let step = &mut Step { now: now.max(self.state.now()), fx };
         match input {
-            Input::TermWon(term) => self.on_term_won(now, term, fx),
-            Input::AgentConnected { connection, name, hello } => self.on_agent_connected(now, connection, &name, *hello, fx),
-            Input::AgentDisconnected(connection) => self.on_agent_disconnected(now, connection, fx),
+            Input::TermWon(term) => self.on_term_won(step, term),
+            Input::AgentConnected { connection, name, hello } => {
+                self.on_agent_connected(step, connection, &name, &hello);
+            }
+            Input::AgentDisconnected(connection) => self.on_agent_disconnected(step, connection),
             Input::AgentHeard(connection) => self.on_agent_heard(now, connection),
-            Input::AgentSaidGoodbye(connection) => self.on_agent_goodbye(now, connection, fx),
-            Input::Reported { connection, reports } => self.on_reported(now, connection, &reports, fx),
-            Input::ModuleChecked { digest, kind, verdict } => self.on_module_checked(now, digest, kind, verdict, fx),
+            Input::AgentSaidGoodbye(connection) => self.on_agent_goodbye(step, connection),
+            Input::Reported { connection, reports } => {
+                self.on_reported(step, connection, &reports);
+            }
+            Input::ModuleChecked { digest, kind, verdict } => {
+                self.on_module_checked(step, digest, kind, verdict);
+            }
             Input::SchedulerSaid { framework, incarnation, frame } => {
-                self.on_scheduler_said(now, framework, incarnation, frame, fx);
+                self.on_scheduler_said(step, framework, incarnation, frame);
             }
             Input::SchedulerStreamEnded { framework, incarnation } => {
-                self.on_scheduler_stream_ended(now, framework, incarnation, fx);
+                self.on_scheduler_stream_ended(step, framework, incarnation);
             }
             Input::FrameworkSubmitted { ticket, tenant, spec, kinds } => {
-                self.on_submitted(now, submit::Pending { ticket, tenant, spec, kinds }, fx);
+                self.on_submitted(step, submit::Pending { ticket, tenant, spec, kinds });
             }
-            Input::FrameworkStopRequested { ticket, tenant, name } => self.on_stop_requested(now, ticket, &tenant, &name, fx),
-            Input::ModuleCheckRequested { ticket, digest, kind } => self.on_check_requested(ticket, digest, kind, fx),
+            Input::FrameworkStopRequested { ticket, tenant, name } => {
+                self.on_stop_requested(step, ticket, &tenant, &name);
+            }
+            Input::ModuleCheckRequested { ticket, digest, kind } => {
+                self.on_check_requested(ticket, digest, kind, fx);
+            }
             Input::BlobStored { ticket, digest, size_bytes } => {
                 if !self.state.blobs.contains_key(&digest) {
-                    self.propose(now, EntryKind::BlobAdded { digest, size_bytes }, fx);
+                    self.propose(step, EntryKind::BlobAdded { digest, size_bytes });
                 }
                 reply(fx, ticket, Ok(ReplyBody::Done));
             }
             Input::TaskKillRequested { ticket, tenant, framework, task } => {
-                self.on_kill_requested(now, ticket, &tenant, &(framework, task), fx);
+                self.on_kill_requested(step, ticket, &tenant, &(framework, task));
             }
             Input::RequestReceived { ticket, tenant, framework, request } => {
-                self.on_request(now, ticket, &tenant, &framework, *request, fx);
+                self.on_request(step, ticket, &tenant, &framework, *request);
             }
             Input::Abandoned(ticket) => self.on_abandoned(ticket),
         }
@@ -90,17 +107,17 @@ impl Leader {
 
     /// Ends a batch: what is due is done, what is free is offered, and schedulers that have events get a turn.
     pub fn settle(&mut self, now: Timestamp, fx: &mut Effects) {
-        let now = now.max(self.state.now());
-        self.fire_deadlines(now, fx);
-        self.end_frameworks(now, fx);
-        self.place_schedulers(now, fx);
+        let step = &mut Step { now: now.max(self.state.now()), fx };
+        self.fire_deadlines(step);
+        self.end_frameworks(step);
+        self.place_schedulers(step);
         self.make_offers(now);
-        self.send_turns(now, fx);
+        self.send_turns(step);
     }
 
     /// When [`Leader::settle`] is next due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.mind.deadlines.next()
+        self.mind.deadlines.first()
     }
 
     /// Every invariant of the state and the mind.
@@ -123,28 +140,40 @@ impl Leader {
         for (id, framework) in &self.state.frameworks {
             let live = framework.tasks.values().filter(|task| task.live.is_some()).count();
             if live != framework.live {
-                return Err(Violation(format!("framework {id} counts {} live tasks and has {live}", framework.live)));
+                return Err(Violation(format!(
+                    "framework {id} counts {} live tasks and has {live}",
+                    framework.live
+                )));
             }
             for (task_id, task) in &framework.tasks {
                 if task.live.is_none() != task.status.state.is_final() {
-                    return Err(Violation(format!("task {id}/{task_id} is {:?} and holds otherwise", task.status.state)));
+                    return Err(Violation(format!(
+                        "task {id}/{task_id} is {:?} and holds otherwise",
+                        task.status.state
+                    )));
                 }
             }
         }
         for (id, agent) in &self.state.agents {
-            if let Some((launch, key)) = agent.launches.iter().find(|(_, key)| self.state.task(key).is_none_or(|t| t.live.is_none())) {
-                return Err(Violation(format!("agent {id} owes the end of launch {launch}, {key:?}, which has ended")));
+            if let Some((launch, key)) = agent
+                .launches
+                .iter()
+                .find(|(_, key)| self.state.task(key).is_none_or(|t| t.live.is_none()))
+            {
+                return Err(Violation(format!(
+                    "agent {id} owes the end of launch {launch}, {key:?}, which has ended"
+                )));
             }
         }
         Ok(())
     }
 
     /// Proposes an entry: it is in the state at once, and in the log when the batch is.
-    pub(crate) fn propose(&mut self, now: Timestamp, kind: EntryKind, fx: &mut Effects) {
-        let entry = Entry { version: ENTRY_VERSION, at: now, kind };
+    pub(crate) fn propose(&mut self, step: &mut Step<'_>, kind: EntryKind) {
+        let entry = Entry { version: ENTRY_VERSION, at: step.now, kind };
         self.state.apply(&entry);
         self.mark_touched(&entry.kind);
-        fx.entries.push(entry);
+        step.fx.entries.push(entry);
     }
 
     /// Remembers which frameworks have something to be told.
@@ -170,29 +199,45 @@ impl Leader {
         }
     }
 
-    fn on_term_won(&mut self, now: Timestamp, term: Term, fx: &mut Effects) {
+    fn on_term_won(&mut self, step: &mut Step<'_>, term: Term) {
         self.mind = Mind::default();
-        self.propose(now, EntryKind::TermBegan(term), fx);
+        self.propose(step, EntryKind::TermBegan(term));
         let frameworks: Vec<FrameworkId> = self.state.frameworks.keys().copied().collect();
         for id in frameworks {
-            self.adopt_framework(now, id);
+            self.adopt_framework(step.now, id);
         }
-        let agents: Vec<_> = self.state.agents.iter().filter(|(_, agent)| agent.reachable).map(|(id, _)| *id).collect();
+        let agents: Vec<_> = self
+            .state
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.reachable)
+            .map(|(id, _)| *id)
+            .collect();
         for id in agents {
-            // Until it says hello, or does not.
-            self.mind.deadlines.set(now.after(mind::RETURN_AFTER_FAILOVER), deadlines::Deadline::AgentReturn(id));
+            // Until it says hello, or does not; tasks that were given up before have their own deadline.
+            self.mind.deadlines.set(
+                step.now.after(mind::RETURN_AFTER_FAILOVER),
+                deadlines::Deadline::AgentReturn(id),
+            );
         }
     }
 
     /// Frameworks whose last task has ended are over.
-    fn end_frameworks(&mut self, now: Timestamp, fx: &mut Effects) {
+    fn end_frameworks(&mut self, step: &mut Step<'_>) {
         let stopping: Vec<FrameworkId> = self.mind.stopping.iter().copied().collect();
         for id in stopping {
             let Some(framework) = self.state.frameworks.get(&id) else { continue };
             if framework.phase == FrameworkPhase::Stopping && framework.live == 0 {
                 let message = String::new();
-                self.propose(now, EntryKind::FrameworkMoved { framework: id, phase: FrameworkPhase::Ended, message }, fx);
-                self.note(now, id, "ended", "it has ended");
+                self.propose(
+                    step,
+                    EntryKind::FrameworkMoved {
+                        framework: id,
+                        phase: FrameworkPhase::Ended,
+                        message,
+                    },
+                );
+                self.note(step.now, id, "ended", "it has ended");
                 self.mind.stopping.remove(&id);
                 self.mind.filters.forget_framework(id);
             }

@@ -24,7 +24,7 @@ pub(super) struct OpenOffer {
 /// The table of open offers.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
-    offers: BTreeMap<OfferId, OpenOffer>,
+    by_id: BTreeMap<OfferId, OpenOffer>,
     by_agent: BTreeMap<AgentId, BTreeSet<OfferId>>,
     by_framework: BTreeMap<FrameworkId, BTreeSet<OfferId>>,
     /// Units of wants that are on offer.
@@ -34,11 +34,11 @@ pub(super) struct Offers {
 
 impl Offers {
     pub(super) fn get(&self, id: OfferId) -> Option<&OpenOffer> {
-        self.offers.get(&id)
+        self.by_id.get(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: OfferId) -> Option<&mut OpenOffer> {
-        self.offers.get_mut(&id)
+        self.by_id.get_mut(&id)
     }
 
     pub(super) fn of_framework(&self, framework: FrameworkId) -> impl Iterator<Item = OfferId> {
@@ -53,11 +53,11 @@ impl Offers {
         self.by_agent.entry(offer.agent).or_default().insert(id);
         self.by_framework.entry(offer.framework).or_default().insert(id);
         self.count(&offer, offer.want.map_or(0, |(_, units)| units), true);
-        self.offers.insert(id, offer);
+        self.by_id.insert(id, offer);
     }
 
     fn remove(&mut self, id: OfferId) -> Option<OpenOffer> {
-        let offer = self.offers.remove(&id)?;
+        let offer = self.by_id.remove(&id)?;
         if let Some(ids) = self.by_agent.get_mut(&offer.agent) {
             ids.remove(&id);
         }
@@ -119,18 +119,28 @@ impl Leader {
         }
         self.mind.touched.insert(grant.framework);
         let want = grant.want.map(|(want, _)| want);
-        let new_offers = self.mind.frameworks.get(&grant.framework).into_iter().flat_map(|mind| &mind.new_offers);
+        let new_offers = self
+            .mind
+            .frameworks
+            .get(&grant.framework)
+            .into_iter()
+            .flat_map(|mind| &mind.new_offers);
         let untold = new_offers.copied().find(|id| {
             self.mind.offers.get(*id).is_some_and(|offer| {
-                offer.agent == grant.agent && offer.role == grant.role && offer.want.map(|(want, _)| want) == want
+                offer.agent == grant.agent
+                    && offer.role == grant.role
+                    && offer.want.map(|(want, _)| want) == want
             })
         });
         let offers = &mut self.mind.offers;
         if let Some(id) = untold
             && let Some(mut offer) = offers.remove(id)
         {
-            offer.resources = offer.resources.checked_add(&grant.resources).unwrap_or(offer.resources);
-            offer.want = offer.want.map(|(want, units)| (want, units + grant.want.map_or(0, |(_, more)| more)));
+            offer.resources =
+                offer.resources.checked_add(&grant.resources).unwrap_or(offer.resources);
+            offer.want = offer
+                .want
+                .map(|(want, units)| (want, units + grant.want.map_or(0, |(_, more)| more)));
             offers.insert(id, offer);
             return;
         }
@@ -174,7 +184,13 @@ impl Leader {
     }
 
     /// Remembers that a framework does not want this for a while.
-    pub(super) fn refuse(&mut self, now: Timestamp, offer: &OpenOffer, resources: Resources, refuse_for: Option<DurationMs>) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Timestamp,
+        offer: &OpenOffer,
+        resources: Resources,
+        refuse_for: Option<DurationMs>,
+    ) {
         let span = refuse_for.map_or(limits::REFUSE_MS, |span| span.0.min(limits::REFUSE_MS_MAX));
         if span == 0 || resources.is_empty() {
             return;
@@ -198,7 +214,7 @@ impl Leader {
 
     pub(super) fn check_offers(&self) -> Result<(), Violation> {
         let mut sums: BTreeMap<AgentId, Resources> = BTreeMap::new();
-        for (id, offer) in &self.mind.offers.offers {
+        for (id, offer) in &self.mind.offers.by_id {
             let sum = sums.entry(offer.agent).or_default();
             let Some(more) = sum.checked_add(&offer.resources) else {
                 return Err(Violation(format!("offer {id} holds what another offer holds")));
@@ -207,7 +223,9 @@ impl Leader {
         }
         for (agent, accounts) in self.state.ledger.agents() {
             if accounts.offerable.offered != sums.get(&agent).cloned().unwrap_or_default() {
-                return Err(Violation(format!("offers of agent {agent} do not add up to what is offered")));
+                return Err(Violation(format!(
+                    "offers of agent {agent} do not add up to what is offered"
+                )));
             }
         }
         Ok(())

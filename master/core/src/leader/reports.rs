@@ -1,7 +1,7 @@
 //! Reports of agents: what tasks became, and what they say. Taken once each, in order, acknowledged when committed.
 
-use super::Leader;
-use crate::effect::{Effect, Effects};
+use super::{Leader, Step};
+use crate::effect::Effect;
 use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
 use std::collections::BTreeMap;
@@ -9,16 +9,23 @@ use tepui_proto::control::{MasterMessage, Report, ReportBody};
 use tepui_proto::{AgentId, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
 
 impl Leader {
-    pub(super) fn on_reported(&mut self, now: Timestamp, connection: ConnectionId, reports: &[Report], fx: &mut Effects) {
+    pub(super) fn on_reported(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: ConnectionId,
+        reports: &[Report],
+    ) {
         let Some(id) = self.mind.connections.get(&connection).copied() else { return };
-        self.on_agent_heard(now, connection);
-        self.take_reports(now, id, reports, fx);
+        self.on_agent_heard(step.now, connection);
+        self.take_reports(step, id, reports);
         let Some(agent) = self.state.agents.get(&id) else { return };
-        fx.orders.push(Effect::Send { connection, message: MasterMessage::Acknowledge(agent.reported) });
+        step.fx
+            .orders
+            .push(Effect::Send { connection, message: MasterMessage::Acknowledge(agent.reported) });
     }
 
     /// Takes reports that are new.
-    pub(super) fn take_reports(&mut self, now: Timestamp, id: AgentId, reports: &[Report], fx: &mut Effects) {
+    pub(super) fn take_reports(&mut self, step: &mut Step<'_>, id: AgentId, reports: &[Report]) {
         let Some(agent) = self.state.agents.get(&id) else { return };
         let mut through = agent.reported;
         let mut changes = Vec::new();
@@ -27,13 +34,20 @@ impl Leader {
         let mut states: BTreeMap<&TaskKey, TaskState> = BTreeMap::new();
         for report in reports.iter().filter(|report| report.seq > agent.reported) {
             through = through.max(report.seq);
-            let Some(task) = self.state.task(&report.key).filter(|task| task.launch == report.launch) else { continue };
+            let Some(task) =
+                self.state.task(&report.key).filter(|task| task.launch == report.launch)
+            else {
+                continue;
+            };
             let state = *states.get(&report.key).unwrap_or(&task.status.state);
             match &report.body {
                 ReportBody::Status(status) => {
                     if state.may_become(status.state) {
                         states.insert(&report.key, status.state);
-                        changes.push(TaskChange { framework: report.key.framework, status: cut(status, &report.key) });
+                        changes.push(TaskChange {
+                            framework: report.key.framework,
+                            status: cut(status, &report.key),
+                        });
                     }
                 }
                 ReportBody::Message(data) if data.len() <= limits::MESSAGE_BYTES => {
@@ -43,23 +57,33 @@ impl Leader {
             }
         }
         if through > agent.reported {
-            self.drop_excess(now, &mut messages);
-            self.propose(now, EntryKind::Reported { agent: id, through: ReportSeq(through.0), changes, messages }, fx);
+            self.drop_excess(step.now, &mut messages);
+            self.propose(
+                step,
+                EntryKind::Reported { agent: id, through: ReportSeq(through.0), changes, messages },
+            );
         }
     }
 
     /// Messages to a framework that has too many events waiting are dropped, and its events say so.
     fn drop_excess(&mut self, now: Timestamp, messages: &mut Vec<(TaskKey, Vec<u8>)>) {
         let full = |state: &crate::State, key: &TaskKey| {
-            state.framework(key.framework).is_none_or(|framework| framework.queue.len() >= 2 * limits::WAITING_UPDATES)
+            state
+                .framework(key.framework)
+                .is_none_or(|framework| framework.queue.len() >= 2 * limits::WAITING_UPDATES)
         };
-        let dropped: Vec<TaskKey> = messages.iter().filter(|(key, _)| full(&self.state, key)).map(|(key, _)| key.clone()).collect();
+        let dropped: Vec<TaskKey> = messages
+            .iter()
+            .filter(|(key, _)| full(&self.state, key))
+            .map(|(key, _)| key.clone())
+            .collect();
         if dropped.is_empty() {
             return;
         }
         messages.retain(|(key, _)| !full(&self.state, key));
         for key in dropped {
-            let line = format!("a message from task `{}` was dropped: too many events wait", key.task);
+            let line =
+                format!("a message from task `{}` was dropped: too many events wait", key.task);
             self.note(now, key.framework, "message-dropped", &line);
         }
     }
@@ -68,7 +92,10 @@ impl Leader {
 /// What an agent says of a task, held to the task's own name and to a bounded message.
 fn cut(status: &TaskStatus, key: &TaskKey) -> TaskStatus {
     let mut status = TaskStatus { task: key.task.clone(), ..status.clone() };
-    let end = (0..=status.message.len().min(1024)).rev().find(|end| status.message.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=status.message.len().min(1024))
+        .rev()
+        .find(|end| status.message.is_char_boundary(*end))
+        .unwrap_or(0);
     status.message.truncate(end);
     status
 }

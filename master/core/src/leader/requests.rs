@@ -2,23 +2,30 @@
 
 use super::deadlines::Deadline;
 use super::mind::Caller;
-use super::{Leader, reply};
+use super::{Leader, Step, reply};
 use crate::effect::{Effects, ReplyBody};
 use crate::input::Ticket;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::calls::Response;
 use tepui_proto::events::Request;
-use tepui_proto::{DurationMs, FrameworkId, RequestId, Tenant, Timestamp, limits};
+use tepui_proto::{DurationMs, FrameworkId, RequestId, Tenant, limits};
 
 impl Leader {
-    pub(super) fn on_request(&mut self, now: Timestamp, ticket: Ticket, tenant: &Tenant, name: &str, request: Request, fx: &mut Effects) {
+    pub(super) fn on_request(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: Ticket,
+        tenant: &Tenant,
+        name: &str,
+        request: Request,
+    ) {
         let id = match self.check_request(tenant, name) {
             Ok(id) => id,
-            Err(refusal) => return reply(fx, ticket, Err(refusal)),
+            Err(refusal) => return reply(step.fx, ticket, Err(refusal)),
         };
         let request_id = RequestId(ticket.0);
-        let until = now.after(DurationMs(limits::REQUEST_TIMEOUT_MS));
+        let until = step.now.after(DurationMs(limits::REQUEST_TIMEOUT_MS));
         self.mind.callers.insert(request_id, Caller { framework: id, ticket, until });
         self.mind.deadlines.set(until, Deadline::Request(request_id));
         self.mind.framework(id).new_requests.push_back(Request { id: request_id, ..request });
@@ -27,15 +34,24 @@ impl Leader {
 
     fn check_request(&mut self, tenant: &Tenant, name: &str) -> Result<FrameworkId, Refusal> {
         let Some((id, framework)) = self.state.framework_named(tenant, name) else {
-            return Err(Refusal::new(Code::FrameworkUnknown, format!("there is no framework `{name}`")));
+            return Err(Refusal::new(
+                Code::FrameworkUnknown,
+                format!("there is no framework `{name}`"),
+            ));
         };
         match framework.phase {
             FrameworkPhase::Submitted | FrameworkPhase::Running => {}
             FrameworkPhase::Held => {
-                return Err(Refusal::new(Code::FrameworkHeld, format!("framework `{name}` is held: {}", framework.message)));
+                return Err(Refusal::new(
+                    Code::FrameworkHeld,
+                    format!("framework `{name}` is held: {}", framework.message),
+                ));
             }
             FrameworkPhase::Stopping | FrameworkPhase::Ended => {
-                return Err(Refusal::new(Code::FrameworkEnded, format!("framework `{name}` is stopping or has ended")));
+                return Err(Refusal::new(
+                    Code::FrameworkEnded,
+                    format!("framework `{name}` is stopping or has ended"),
+                ));
             }
         }
         let mind = self.mind.framework(id);
@@ -47,9 +63,16 @@ impl Leader {
     }
 
     /// Answers a request that its scheduler responded to. False if nobody waits for it.
-    pub(super) fn respond(&mut self, framework: FrameworkId, response: Response, fx: &mut Effects) -> bool {
+    pub(super) fn respond(
+        &mut self,
+        framework: FrameworkId,
+        response: Response,
+        fx: &mut Effects,
+    ) -> bool {
         let id = response.id;
-        let Some(caller) = self.mind.callers.get(&id).copied().filter(|caller| caller.framework == framework) else {
+        let Some(caller) =
+            self.mind.callers.get(&id).copied().filter(|caller| caller.framework == framework)
+        else {
             return false;
         };
         self.forget_caller(id);
@@ -64,9 +87,15 @@ impl Leader {
     }
 
     /// Refuses all that wait for a framework, told or not.
-    pub(super) fn refuse_waiting_requests(&mut self, framework: FrameworkId, refusal: &Refusal, fx: &mut Effects) {
+    pub(super) fn refuse_waiting_requests(
+        &mut self,
+        framework: FrameworkId,
+        refusal: &Refusal,
+        fx: &mut Effects,
+    ) {
         let of_framework = |(_, caller): &(&RequestId, &Caller)| caller.framework == framework;
-        let ids: Vec<RequestId> = self.mind.callers.iter().filter(of_framework).map(|(id, _)| *id).collect();
+        let ids: Vec<RequestId> =
+            self.mind.callers.iter().filter(of_framework).map(|(id, _)| *id).collect();
         for id in ids {
             self.refuse_request(id, refusal, fx);
         }

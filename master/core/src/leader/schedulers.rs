@@ -1,15 +1,18 @@
 //! Schedulers get a place, are started anew when they fail, and are held when they fail too often.
 
-use super::Leader;
 use super::deadlines::Deadline;
 use super::mind::{Beginning, Hosted};
-use crate::effect::{Effect, Effects};
+use super::{Leader, Step};
+use crate::effect::Effect;
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::StartCause;
 use tepui_proto::scheduler::{FromScheduler, Level, Open, ToScheduler};
-use tepui_proto::{AgentId, DurationMs, FrameworkId, Incarnation, Reason, Resources, TaskKey, TaskState, Timestamp, TurnNumber, limits};
+use tepui_proto::{
+    AgentId, DurationMs, FrameworkId, Incarnation, Reason, Resources, TaskKey, TaskState,
+    Timestamp, TurnNumber, limits,
+};
 
 /// Between the end of an instance that failed by no fault of the tenant's and the next.
 const REPLACE_MS: u64 = 50;
@@ -34,11 +37,13 @@ impl Leader {
 
     /// Frameworks that are active and have no instance.
     pub(super) fn waiting_for_a_place(&self) -> Vec<FrameworkId> {
-        let waits = |id: &FrameworkId| self.state.frameworks.get(id).is_some_and(|f| f.is_active() && f.instance.is_none());
+        let waits = |id: &FrameworkId| {
+            self.state.frameworks.get(id).is_some_and(|f| f.is_active() && f.instance.is_none())
+        };
         self.mind.frameworks.keys().copied().filter(waits).collect()
     }
 
-    pub(super) fn place_schedulers(&mut self, now: Timestamp, fx: &mut Effects) {
+    pub(super) fn place_schedulers(&mut self, step: &mut Step<'_>) {
         let unplaced = std::mem::take(&mut self.mind.unplaced);
         for id in unplaced {
             let Some(framework) = self.state.frameworks.get(&id) else { continue };
@@ -46,16 +51,24 @@ impl Leader {
                 continue;
             }
             let restart_at = self.mind.framework(id).restart_at;
-            if restart_at > now {
+            if restart_at > step.now {
                 self.mind.deadlines.set(restart_at, Deadline::Restart(id));
                 continue;
             }
-            // Without room now, it is tried again when an agent connects or something is freed.
+            // Without room step.now, it is tried again when an agent connects or something is freed.
             let Some(framework) = self.state.frameworks.get(&id) else { continue };
-            let need = Resources::cpu_memory(framework.submission.cpu_milli, framework.submission.memory_bytes);
+            let need = Resources::cpu_memory(
+                framework.submission.cpu_milli,
+                framework.submission.memory_bytes,
+            );
             match self.find_place(&need) {
-                Some((agent, held_back)) => self.begin_instance(now, id, (agent, held_back, need), fx),
-                None => self.mind.deadlines.set(now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS)), Deadline::Restart(id)),
+                Some((agent, held_back)) => {
+                    self.begin_instance(step, id, (agent, held_back, need));
+                }
+                None => self.mind.deadlines.set(
+                    step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS)),
+                    Deadline::Restart(id),
+                ),
             }
         }
     }
@@ -74,12 +87,27 @@ impl Leader {
         best.map(|(offerable, _, id)| (id, !offerable))
     }
 
-    fn begin_instance(&mut self, now: Timestamp, id: FrameworkId, place: (AgentId, bool, Resources), fx: &mut Effects) {
+    fn begin_instance(
+        &mut self,
+        step: &mut Step<'_>,
+        id: FrameworkId,
+        place: (AgentId, bool, Resources),
+    ) {
         let (agent, held_back, resources) = place;
         let Some(framework) = self.state.frameworks.get(&id) else { return };
         let (incarnation, cause) = (framework.incarnation.next(), framework.next_cause);
         let cause = if framework.turns == TurnNumber(0) { StartCause::Submitted } else { cause };
-        self.propose(now, EntryKind::InstanceBegan { framework: id, incarnation, cause, agent, resources, held_back }, fx);
+        self.propose(
+            step,
+            EntryKind::InstanceBegan {
+                framework: id,
+                incarnation,
+                cause,
+                agent,
+                resources,
+                held_back,
+            },
+        );
         let Some(framework) = self.state.frameworks.get(&id) else { return };
         let Some(connection) = self.mind.connection(agent) else { return };
         let open = Open {
@@ -94,35 +122,61 @@ impl Leader {
             turn_wall_ms: limits::TURN_WALL_MS,
         };
         let pages = state_pages(framework.keys.iter());
-        fx.orders.push(Effect::OpenScheduler { connection, open, pages });
+        step.fx.orders.push(Effect::OpenScheduler { connection, open, pages });
         let beginning = Beginning::Start;
-        let hosted = Hosted { incarnation, agent, beginning, in_flight: None, told: std::collections::BTreeSet::new() };
+        let hosted = Hosted {
+            incarnation,
+            agent,
+            beginning,
+            in_flight: None,
+            told: std::collections::BTreeSet::new(),
+        };
         self.mind.framework(id).hosted = Some(hosted);
         self.mind.touched.insert(id);
         let name = self.state.agents.get(&agent).map_or("", |agent| agent.name.as_str()).to_owned();
-        self.note(now, id, "scheduler-placed", &format!("instance {incarnation} begins on agent `{name}`"));
+        self.note(
+            step.now,
+            id,
+            "scheduler-placed",
+            &format!("instance {incarnation} begins on agent `{name}`"),
+        );
     }
 
-    pub(super) fn on_scheduler_said(&mut self, now: Timestamp, id: FrameworkId, incarnation: Incarnation, frame: FromScheduler, fx: &mut Effects) {
+    pub(super) fn on_scheduler_said(
+        &mut self,
+        step: &mut Step<'_>,
+        id: FrameworkId,
+        incarnation: Incarnation,
+        frame: FromScheduler,
+    ) {
         if !self.is_current(id, incarnation) {
             return;
         }
         match frame {
             FromScheduler::Answer { mark, calls, usage, log, dropped } => {
-                self.note_log(now, id, &log);
-                let expected = self.mind.framework(id).hosted.as_ref().and_then(|hosted| hosted.in_flight.as_ref());
+                self.note_log(step.now, id, &log);
+                let expected = self
+                    .mind
+                    .framework(id)
+                    .hosted
+                    .as_ref()
+                    .and_then(|hosted| hosted.in_flight.as_ref());
                 if expected.is_none_or(|in_flight| in_flight.mark != mark) {
                     return;
                 }
-                self.on_answer(now, id, calls, usage, fx);
+                self.on_answer(step, id, calls, usage);
                 if dropped && self.is_current(id, incarnation) {
-                    self.end_instance(now, id, (false, "its memory was nearly full, so it begins anew"), fx);
+                    self.end_instance(
+                        step,
+                        id,
+                        (false, "its memory was nearly full, so it begins anew"),
+                    );
                 }
             }
             FromScheduler::Failed { failure, message, log, .. } => {
-                self.note_log(now, id, &log);
+                self.note_log(step.now, id, &log);
                 let message = format!("{}: {message}", failure.code());
-                self.end_instance(now, id, (failure.is_tenants(), &message), fx);
+                self.end_instance(step, id, (failure.is_tenants(), &message));
             }
         }
     }
@@ -140,17 +194,29 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_scheduler_stream_ended(&mut self, now: Timestamp, id: FrameworkId, incarnation: Incarnation, fx: &mut Effects) {
+    pub(super) fn on_scheduler_stream_ended(
+        &mut self,
+        step: &mut Step<'_>,
+        id: FrameworkId,
+        incarnation: Incarnation,
+    ) {
         if self.is_current(id, incarnation) {
-            self.end_instance(now, id, (false, "its stream ended"), fx);
+            self.end_instance(step, id, (false, "its stream ended"));
         }
     }
 
-    pub(super) fn on_answer_late(&mut self, now: Timestamp, id: FrameworkId, number: TurnNumber, fx: &mut Effects) {
+    pub(super) fn on_answer_late(
+        &mut self,
+        step: &mut Step<'_>,
+        id: FrameworkId,
+        number: TurnNumber,
+    ) {
         let hosted = self.mind.frameworks.get(&id).and_then(|framework| framework.hosted.as_ref());
-        let late = hosted.and_then(|hosted| hosted.in_flight.as_ref()).is_some_and(|turn| turn.mark.number == number);
+        let late = hosted
+            .and_then(|hosted| hosted.in_flight.as_ref())
+            .is_some_and(|turn| turn.mark.number == number);
         if late {
-            self.end_instance(now, id, (false, "no answer to a turn came in time"), fx);
+            self.end_instance(step, id, (false, "no answer to a turn came in time"));
         }
     }
 
@@ -160,68 +226,101 @@ impl Leader {
     }
 
     /// An agent is gone, and the schedulers on it with it. No tenant is to blame.
-    pub(super) fn lose_hosted(&mut self, now: Timestamp, agent: AgentId, message: &str, fx: &mut Effects) {
-        let on_agent = |framework: &super::mind::FrameworkMind| framework.hosted.as_ref().is_some_and(|hosted| hosted.agent == agent);
-        let ids: Vec<FrameworkId> = self.mind.frameworks.iter().filter(|(_, f)| on_agent(f)).map(|(id, _)| *id).collect();
+    pub(super) fn lose_hosted(&mut self, step: &mut Step<'_>, agent: AgentId, message: &str) {
+        let on_agent = |framework: &super::mind::FrameworkMind| {
+            framework.hosted.as_ref().is_some_and(|hosted| hosted.agent == agent)
+        };
+        let ids: Vec<FrameworkId> =
+            self.mind.frameworks.iter().filter(|(_, f)| on_agent(f)).map(|(id, _)| *id).collect();
         for id in ids {
-            self.end_instance(now, id, (false, message), fx);
+            self.end_instance(step, id, (false, message));
         }
     }
 
     /// Ends an instance: its offers come back without a filter, and another begins after a while.
-    pub(super) fn end_instance(&mut self, now: Timestamp, id: FrameworkId, why: (bool, &str), fx: &mut Effects) {
+    pub(super) fn end_instance(&mut self, step: &mut Step<'_>, id: FrameworkId, why: (bool, &str)) {
         let (counted, message) = why;
         let Some(hosted) = self.mind.framework(id).hosted.take() else { return };
         let incarnation = hosted.incarnation;
-        fx.orders.push(Effect::CloseScheduler { framework: id, incarnation });
-        self.propose(now, EntryKind::InstanceEnded { framework: id, incarnation, counted, message: message.to_owned() }, fx);
-        self.note(now, id, "scheduler-ended", &format!("instance {incarnation} ended: {message}"));
+        step.fx.orders.push(Effect::CloseScheduler { framework: id, incarnation });
+        self.propose(
+            step,
+            EntryKind::InstanceEnded {
+                framework: id,
+                incarnation,
+                counted,
+                message: message.to_owned(),
+            },
+        );
+        self.note(
+            step.now,
+            id,
+            "scheduler-ended",
+            &format!("instance {incarnation} ended: {message}"),
+        );
         self.mind.active.remove(&id);
         self.rescind_framework(id);
         self.mind.filters.forget_framework(id);
         let framework = self.mind.framework(id);
         framework.rescinded.clear();
         let in_flight = hosted.in_flight.map(|turn| turn.requests).unwrap_or_default();
-        let refusal = Refusal::new(Code::SchedulerFailed, format!("its scheduler failed: {message}"));
-        let open: Vec<_> = std::mem::take(&mut framework.open_requests).into_iter().chain(in_flight).collect();
+        let refusal =
+            Refusal::new(Code::SchedulerFailed, format!("its scheduler failed: {message}"));
+        let open: Vec<_> =
+            std::mem::take(&mut framework.open_requests).into_iter().chain(in_flight).collect();
         for request in open {
-            self.refuse_request(request, &refusal, fx);
+            self.refuse_request(request, &refusal, step.fx);
         }
-        self.plan_restart(now, id, counted, fx);
+        self.plan_restart(step, id, counted);
     }
 
-    fn plan_restart(&mut self, now: Timestamp, id: FrameworkId, counted: bool, fx: &mut Effects) {
+    fn plan_restart(&mut self, step: &mut Step<'_>, id: FrameworkId, counted: bool) {
         let Some(framework) = self.state.frameworks.get(&id) else { return };
         if framework.phase == FrameworkPhase::Held {
-            let message = format!("held after {} failures in a row: {}", framework.failures, framework.message);
-            self.note(now, id, "held", &message);
-            self.refuse_waiting_requests(id, &Refusal::new(Code::FrameworkHeld, message), fx);
+            let message = format!(
+                "held after {} failures in a row: {}",
+                framework.failures, framework.message
+            );
+            self.note(step.now, id, "held", &message);
+            self.refuse_waiting_requests(id, &Refusal::new(Code::FrameworkHeld, message), step.fx);
             return;
         }
         let wait = if counted {
-            let doubled = limits::RESTART_BACKOFF_MS.saturating_mul(1 << framework.failures.saturating_sub(1).min(20));
+            let doubled = limits::RESTART_BACKOFF_MS
+                .saturating_mul(1 << framework.failures.saturating_sub(1).min(20));
             doubled.min(limits::RESTART_BACKOFF_MS_MAX)
         } else {
             REPLACE_MS
         };
-        self.mind.framework(id).restart_at = now.after(DurationMs(wait));
+        self.mind.framework(id).restart_at = step.now.after(DurationMs(wait));
         self.mind.unplaced.insert(id);
     }
 
     /// No more offers and turns; its tasks are stopped; once the last has ended it is over.
-    pub(super) fn stop_framework(&mut self, now: Timestamp, id: FrameworkId, fx: &mut Effects) {
+    pub(super) fn stop_framework(&mut self, step: &mut Step<'_>, id: FrameworkId) {
         if self.mind.framework(id).hosted.is_some() {
-            self.end_instance(now, id, (false, "its framework is stopping"), fx);
+            self.end_instance(step, id, (false, "its framework is stopping"));
         }
         self.mind.unplaced.remove(&id);
         self.mind.stopping.insert(id);
-        self.refuse_waiting_requests(id, &Refusal::new(Code::FrameworkEnded, "the framework is stopping"), fx);
+        self.refuse_waiting_requests(
+            id,
+            &Refusal::new(Code::FrameworkEnded, "the framework is stopping"),
+            step.fx,
+        );
         let Some(framework) = self.state.frameworks.get(&id) else { return };
         let live = framework.tasks.iter().filter(|(_, task)| task.live.is_some());
-        let keys: Vec<TaskKey> = live.map(|(task, _)| TaskKey { framework: id, task: task.clone() }).collect();
-        self.move_tasks(now, &keys, TaskState::Killing, Reason::FrameworkEnded, "its framework is stopping", fx);
+        let keys: Vec<TaskKey> =
+            live.map(|(task, _)| TaskKey { framework: id, task: task.clone() }).collect();
+        self.move_tasks(
+            step,
+            &keys,
+            TaskState::Killing,
+            Reason::FrameworkEnded,
+            "its framework is stopping",
+        );
         for key in &keys {
-            self.send_kill(key, None, fx);
+            self.send_kill(key, None, step.fx);
         }
     }
 }

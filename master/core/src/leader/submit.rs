@@ -1,7 +1,7 @@
 //! What tenants submit and ask for: frameworks, modules to be judged, stops and kills.
 
 use super::mind::Check;
-use super::{Leader, reply};
+use super::{Leader, Step, reply};
 use crate::effect::{Effect, Effects, ReplyBody};
 use crate::entry::{EntryKind, Submission};
 use crate::input::Ticket;
@@ -9,7 +9,10 @@ use crate::refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
 use tepui_proto::control::{MasterMessage, ModuleKind, ModuleVerdict};
-use tepui_proto::{AgentId, Digest, DurationMs, FrameworkId, Reason, Role, TaskKey, TaskState, Tenant, Timestamp, limits, names};
+use tepui_proto::{
+    AgentId, Digest, DurationMs, FrameworkId, Reason, Role, TaskKey, TaskState, Tenant, limits,
+    names,
+};
 
 /// A submission that waits for verdicts on its modules.
 #[derive(Clone, Debug)]
@@ -21,23 +24,29 @@ pub(super) struct Pending {
 }
 
 impl Leader {
-    pub(super) fn on_submitted(&mut self, now: Timestamp, pending: Pending, fx: &mut Effects) {
+    pub(super) fn on_submitted(&mut self, step: &mut Step<'_>, pending: Pending) {
         let ticket = pending.ticket;
         let submission = match self.check_spec(&pending) {
             Ok(submission) => submission,
-            Err(refusal) => return reply(fx, ticket, Err(refusal)),
+            Err(refusal) => return reply(step.fx, ticket, Err(refusal)),
         };
-        let unjudged = pending.kinds.iter().find(|module| !self.state.modules.contains(module)).copied();
+        let unjudged =
+            pending.kinds.iter().find(|module| !self.state.modules.contains(module)).copied();
         if let Some((digest, kind)) = unjudged {
             self.mind.checks.entry((digest, kind)).or_default().submissions.push(pending);
-            return self.ask_for_verdict(digest, kind, fx);
+            return self.ask_for_verdict(digest, kind, step.fx);
         }
         let existing = self.state.framework_named(&submission.tenant, &submission.name);
-        let existing = existing.filter(|(_, framework)| !framework.has_ended()).map(|(id, framework)| (id, framework.phase));
+        let existing = existing
+            .filter(|(_, framework)| !framework.has_ended())
+            .map(|(id, framework)| (id, framework.phase));
         let (id, upgraded) = match existing {
             Some((_, FrameworkPhase::Stopping)) => {
-                let message = format!("framework `{}` is stopping; submit it again when it has ended", submission.name);
-                return reply(fx, ticket, Err(Refusal::new(Code::FrameworkEnded, message)));
+                let message = format!(
+                    "framework `{}` is stopping; submit it again when it has ended",
+                    submission.name
+                );
+                return reply(step.fx, ticket, Err(Refusal::new(Code::FrameworkEnded, message)));
             }
             Some((id, _)) => (id, true),
             None => (self.state.last_framework.next(), false),
@@ -45,17 +54,22 @@ impl Leader {
         let submission = Box::new(Submission { framework: id, ..submission });
         if upgraded {
             if self.mind.framework(id).hosted.is_some() {
-                self.end_instance(now, id, (false, "a new version was submitted"), fx);
+                self.end_instance(step, id, (false, "a new version was submitted"));
             }
-            self.mind.framework(id).restart_at = now;
-            self.propose(now, EntryKind::FrameworkUpgraded(submission), fx);
+            self.mind.framework(id).restart_at = step.now;
+            self.propose(step, EntryKind::FrameworkUpgraded(submission));
         } else {
-            self.propose(now, EntryKind::FrameworkSubmitted(submission), fx);
+            self.propose(step, EntryKind::FrameworkSubmitted(submission));
         }
-        self.note(now, id, "submitted", if upgraded { "a new version was submitted" } else { "it was submitted" });
+        self.note(
+            step.now,
+            id,
+            "submitted",
+            if upgraded { "a new version was submitted" } else { "it was submitted" },
+        );
         self.mind.unplaced.insert(id);
         if let Some(view) = self.framework_view_of(id) {
-            reply(fx, ticket, Ok(ReplyBody::Framework { view: Box::new(view), upgraded }));
+            reply(step.fx, ticket, Ok(ReplyBody::Framework { view: Box::new(view), upgraded }));
         }
     }
 
@@ -63,34 +77,50 @@ impl Leader {
     fn check_spec(&self, pending: &Pending) -> Result<Submission, Refusal> {
         let spec = &pending.spec;
         let invalid = |message: String| Refusal::new(Code::InvalidSpec, message);
-        names::check_name(&spec.name).map_err(|error| invalid(format!("the name `{}`: {error}", spec.name)))?;
+        names::check_name(&spec.name)
+            .map_err(|error| invalid(format!("the name `{}`: {error}", spec.name)))?;
         if spec.roles.is_empty() || spec.roles.len() > limits::ROLES {
             return Err(invalid(format!("a framework has 1 to {} roles", limits::ROLES)));
         }
         let mut roles: Vec<Role> = Vec::new();
         for role in &spec.roles {
-            names::check_role(role).map_err(|error| invalid(format!("the role `{role}`: {error}")))?;
+            names::check_role(role)
+                .map_err(|error| invalid(format!("the role `{role}`: {error}")))?;
             if roles.iter().any(|have| have.as_str() == role) {
                 return Err(invalid(format!("the role `{role}` stands twice")));
             }
             roles.push(Role(role.clone()));
         }
         if spec.modules.len() + spec.blobs.len() > limits::BUNDLE_ENTRIES {
-            return Err(Refusal::new(Code::LimitReached, format!("at most {} modules and blobs", limits::BUNDLE_ENTRIES)));
+            return Err(Refusal::new(
+                Code::LimitReached,
+                format!("at most {} modules and blobs", limits::BUNDLE_ENTRIES),
+            ));
         }
         let config: usize = spec.config.iter().map(|(key, value)| key.len() + value.len()).sum();
         if config > limits::CONFIG_BYTES {
-            return Err(Refusal::new(Code::LimitReached, format!("settings of {config} bytes; at most {}", limits::CONFIG_BYTES)));
+            return Err(Refusal::new(
+                Code::LimitReached,
+                format!("settings of {config} bytes; at most {}", limits::CONFIG_BYTES),
+            ));
         }
         let cpu_milli = spec.cpu_milli.unwrap_or(limits::SCHEDULER_CPU_MILLI);
         let memory_bytes = spec.memory_bytes.unwrap_or(limits::SCHEDULER_MEMORY_BYTES);
-        if memory_bytes > limits::SCHEDULER_MEMORY_BYTES_MAX || memory_bytes < limits::TASK_MEMORY_BYTES_MIN {
+        if !(limits::TASK_MEMORY_BYTES_MIN..=limits::SCHEDULER_MEMORY_BYTES_MAX)
+            .contains(&memory_bytes)
+        {
             let range = (limits::TASK_MEMORY_BYTES_MIN, limits::SCHEDULER_MEMORY_BYTES_MAX);
-            return Err(invalid(format!("a scheduler's memory is {} to {} bytes, not {memory_bytes}", range.0, range.1)));
+            return Err(invalid(format!(
+                "a scheduler's memory is {} to {} bytes, not {memory_bytes}",
+                range.0, range.1
+            )));
         }
         let frameworks = self.state.frameworks.len() - self.state.ended_frameworks.len();
         if frameworks >= limits::FRAMEWORKS {
-            return Err(Refusal::new(Code::LimitReached, format!("the cluster has {frameworks} frameworks already")));
+            return Err(Refusal::new(
+                Code::LimitReached,
+                format!("the cluster has {frameworks} frameworks already"),
+            ));
         }
         Ok(Submission {
             framework: FrameworkId(0),
@@ -107,24 +137,42 @@ impl Leader {
     }
 
     fn resolve(&self, what: &str, text: &str) -> Result<Digest, Refusal> {
-        let digest: Digest = text.parse().map_err(|error| Refusal::new(Code::InvalidSpec, format!("{what}, `{text}`: {error}")))?;
+        let digest: Digest = text.parse().map_err(|error| {
+            Refusal::new(Code::InvalidSpec, format!("{what}, `{text}`: {error}"))
+        })?;
         if self.state.blobs.contains_key(&digest) {
             return Ok(digest);
         }
         Err(Refusal::new(Code::ModuleUnknown, format!("{what}, {digest}, was not uploaded")))
     }
 
-    fn resolve_all(&self, what: &str, named: &BTreeMap<String, String>) -> Result<Vec<(String, Digest)>, Refusal> {
+    fn resolve_all(
+        &self,
+        what: &str,
+        named: &BTreeMap<String, String>,
+    ) -> Result<Vec<(String, Digest)>, Refusal> {
         let resolve = |(name, text): (&String, &String)| {
-            if name.is_empty() || name.len() > limits::PATH_BYTES || name.chars().any(char::is_control) {
-                return Err(Refusal::new(Code::InvalidSpec, format!("the name of {what} `{}` is not valid", name.escape_debug())));
+            if name.is_empty()
+                || name.len() > limits::PATH_BYTES
+                || name.chars().any(char::is_control)
+            {
+                return Err(Refusal::new(
+                    Code::InvalidSpec,
+                    format!("the name of {what} `{}` is not valid", name.escape_debug()),
+                ));
             }
             Ok((name.clone(), self.resolve(&format!("{what} `{name}`"), text)?))
         };
         named.iter().map(resolve).collect()
     }
 
-    pub(super) fn on_check_requested(&mut self, ticket: Ticket, digest: Digest, kind: ModuleKind, fx: &mut Effects) {
+    pub(super) fn on_check_requested(
+        &mut self,
+        ticket: Ticket,
+        digest: Digest,
+        kind: ModuleKind,
+        fx: &mut Effects,
+    ) {
         if self.state.modules.contains(&(digest, kind)) {
             return reply(fx, ticket, Ok(ReplyBody::Done));
         }
@@ -143,13 +191,17 @@ impl Leader {
         let agent = untried.min_by_key(|id| (load(id), *id));
         let connection = agent.and_then(|agent| self.mind.connection(agent));
         let Some((agent, connection)) = agent.zip(connection) else {
-            let refusal = Refusal::new(Code::NoAgents, "no agent is there that could compile the module");
+            let refusal =
+                Refusal::new(Code::NoAgents, "no agent is there that could compile the module");
             return self.end_check(digest, kind, &refusal, fx);
         };
         if let Some(check) = self.mind.checks.get_mut(&(digest, kind)) {
             check.agent = Some(agent);
         }
-        fx.orders.push(Effect::Send { connection, message: MasterMessage::CheckModule { digest, kind } });
+        fx.orders.push(Effect::Send {
+            connection,
+            message: MasterMessage::CheckModule { digest, kind },
+        });
     }
 
     fn end_check(&mut self, digest: Digest, kind: ModuleKind, refusal: &Refusal, fx: &mut Effects) {
@@ -160,29 +212,41 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_module_checked(&mut self, now: Timestamp, digest: Digest, kind: ModuleKind, verdict: ModuleVerdict, fx: &mut Effects) {
+    pub(super) fn on_module_checked(
+        &mut self,
+        step: &mut Step<'_>,
+        digest: Digest,
+        kind: ModuleKind,
+        verdict: ModuleVerdict,
+    ) {
         match verdict {
             ModuleVerdict::Good { .. } => {
-                if !self.state.modules.contains(&(digest, kind)) && self.state.blobs.contains_key(&digest) {
-                    self.propose(now, EntryKind::ModuleAccepted { digest, kind }, fx);
+                if !self.state.modules.contains(&(digest, kind))
+                    && self.state.blobs.contains_key(&digest)
+                {
+                    self.propose(step, EntryKind::ModuleAccepted { digest, kind });
                 }
                 let Some(check) = self.mind.checks.remove(&(digest, kind)) else { return };
                 for ticket in check.tickets {
-                    reply(fx, ticket, Ok(ReplyBody::Done));
+                    reply(step.fx, ticket, Ok(ReplyBody::Done));
                 }
                 for pending in check.submissions {
-                    self.on_submitted(now, pending, fx);
+                    self.on_submitted(step, pending);
                 }
             }
             ModuleVerdict::Bad { code, message } => {
                 let codes = [Code::ModuleImports, Code::ModuleUncompilable];
-                let code = codes.into_iter().find(|known| known.as_str() == code).unwrap_or(Code::ModuleInvalid);
-                self.end_check(digest, kind, &Refusal::new(code, message), fx);
+                let code = codes
+                    .into_iter()
+                    .find(|known| known.as_str() == code)
+                    .unwrap_or(Code::ModuleInvalid);
+                self.end_check(digest, kind, &Refusal::new(code, message), step.fx);
             }
             ModuleVerdict::Unknown(_) => {
-                if let Some(Check { agent, tried, .. }) = self.mind.checks.get_mut(&(digest, kind)) {
+                if let Some(Check { agent, tried, .. }) = self.mind.checks.get_mut(&(digest, kind))
+                {
                     tried.extend(agent.take());
-                    self.ask_for_verdict(digest, kind, fx);
+                    self.ask_for_verdict(digest, kind, step.fx);
                 }
             }
         }
@@ -203,32 +267,78 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_stop_requested(&mut self, now: Timestamp, ticket: Ticket, tenant: &Tenant, name: &str, fx: &mut Effects) {
+    pub(super) fn on_stop_requested(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: Ticket,
+        tenant: &Tenant,
+        name: &str,
+    ) {
         let Some((id, framework)) = self.state.framework_named(tenant, name) else {
-            return reply(fx, ticket, Err(Refusal::new(Code::FrameworkUnknown, format!("there is no framework `{name}`"))));
+            return reply(
+                step.fx,
+                ticket,
+                Err(Refusal::new(
+                    Code::FrameworkUnknown,
+                    format!("there is no framework `{name}`"),
+                )),
+            );
         };
         if !matches!(framework.phase, FrameworkPhase::Stopping | FrameworkPhase::Ended) {
             let message = "its tenant stopped it".to_owned();
-            self.note(now, id, "stopping", &message);
-            self.propose(now, EntryKind::FrameworkMoved { framework: id, phase: FrameworkPhase::Stopping, message }, fx);
-            self.stop_framework(now, id, fx);
+            self.note(step.now, id, "stopping", &message);
+            self.propose(
+                step,
+                EntryKind::FrameworkMoved {
+                    framework: id,
+                    phase: FrameworkPhase::Stopping,
+                    message,
+                },
+            );
+            self.stop_framework(step, id);
         }
-        reply(fx, ticket, Ok(ReplyBody::Done));
+        reply(step.fx, ticket, Ok(ReplyBody::Done));
     }
 
-    pub(super) fn on_kill_requested(&mut self, now: Timestamp, ticket: Ticket, tenant: &Tenant, names: &(String, String), fx: &mut Effects) {
+    pub(super) fn on_kill_requested(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: Ticket,
+        tenant: &Tenant,
+        names: &(String, String),
+    ) {
         let (framework, task) = names;
         let Some((id, record)) = self.state.framework_named(tenant, framework) else {
-            return reply(fx, ticket, Err(Refusal::new(Code::FrameworkUnknown, format!("there is no framework `{framework}`"))));
+            return reply(
+                step.fx,
+                ticket,
+                Err(Refusal::new(
+                    Code::FrameworkUnknown,
+                    format!("there is no framework `{framework}`"),
+                )),
+            );
         };
         let key = TaskKey { framework: id, task: task.as_str().into() };
         if !record.tasks.contains_key(&key.task) {
-            return reply(fx, ticket, Err(Refusal::new(Code::TaskUnknown, format!("there is no task `{framework}/{task}`"))));
+            return reply(
+                step.fx,
+                ticket,
+                Err(Refusal::new(
+                    Code::TaskUnknown,
+                    format!("there is no task `{framework}/{task}`"),
+                )),
+            );
         }
         let message = "its tenant asked for it";
-        self.move_tasks(now, std::slice::from_ref(&key), TaskState::Killing, Reason::KillRequested, message, fx);
-        self.send_kill(&key, None, fx);
-        reply(fx, ticket, Ok(ReplyBody::Done));
+        self.move_tasks(
+            step,
+            std::slice::from_ref(&key),
+            TaskState::Killing,
+            Reason::KillRequested,
+            message,
+        );
+        self.send_kill(&key, None, step.fx);
+        reply(step.fx, ticket, Ok(ReplyBody::Done));
     }
 
     /// Tells the agent of a live task to stop it. Away agents are told when they say hello.
@@ -238,7 +348,8 @@ impl Leader {
         if let Some(connection) = task.agent.and_then(|agent| self.mind.connection(agent)) {
             let grace = grace.unwrap_or_else(|| self.grace_of(key));
             let grace = DurationMs(grace.0.min(limits::KILL_GRACE_MS_MAX));
-            let message = MasterMessage::Kill { term: self.state.term(), launch, key: key.clone(), grace };
+            let message =
+                MasterMessage::Kill { term: self.state.term(), launch, key: key.clone(), grace };
             fx.orders.push(Effect::Send { connection, message });
         }
     }

@@ -1,14 +1,16 @@
 //! Turns: what waits for a scheduler becomes one batch of events, one turn in flight at a time.
 
-use super::Leader;
 use super::deadlines::Deadline;
 use super::mind::{Beginning, InFlight};
-use crate::effect::{Effect, Effects};
+use super::{Leader, Step};
+use crate::effect::Effect;
 use crate::state::{Framework, Waiting};
 use std::ops::Bound;
 use tepui_proto::events::{AgentInfo, Event, Offer, Start};
 use tepui_proto::scheduler::{ToScheduler, TurnMark};
-use tepui_proto::{AgentHandle, AgentId, DurationMs, FrameworkId, OfferId, RequestId, TaskId, TaskStatus, Timestamp, limits};
+use tepui_proto::{
+    AgentHandle, AgentId, DurationMs, FrameworkId, OfferId, RequestId, TaskId, TaskStatus, limits,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Tasks of one page.
@@ -22,15 +24,18 @@ const WAITING_BYTES: usize = limits::TURN_BYTES / 2;
 
 impl Leader {
     /// Sends a turn to every scheduler that has something to be told and is not busy with one.
-    pub(super) fn send_turns(&mut self, now: Timestamp, fx: &mut Effects) {
+    pub(super) fn send_turns(&mut self, step: &mut Step<'_>) {
         let touched = std::mem::take(&mut self.mind.touched);
         for id in touched {
-            self.send_turn(now, id, fx);
+            self.send_turn(step, id);
         }
     }
 
-    fn send_turn(&mut self, now: Timestamp, id: FrameworkId, fx: &mut Effects) {
-        let Some(hosted) = self.mind.frameworks.get(&id).and_then(|mind| mind.hosted.as_ref()) else { return };
+    fn send_turn(&mut self, step: &mut Step<'_>, id: FrameworkId) {
+        let Some(hosted) = self.mind.frameworks.get(&id).and_then(|mind| mind.hosted.as_ref())
+        else {
+            return;
+        };
         if hosted.in_flight.is_some() {
             return;
         }
@@ -47,27 +52,37 @@ impl Leader {
             return;
         }
         let Some(framework) = self.state.frameworks.get(&id) else { return };
-        let mark = TurnMark { term: self.state.term(), incarnation, number: framework.turns.next() };
+        let mark =
+            TurnMark { term: self.state.term(), incarnation, number: framework.turns.next() };
         let seed = seed(id, mark);
-        self.mind.deadlines.set(now.after(DurationMs(limits::TURN_ANSWER_MS)), Deadline::Answer(id, mark.number));
+        self.mind.deadlines.set(
+            step.now.after(DurationMs(limits::TURN_ANSWER_MS)),
+            Deadline::Answer(id, mark.number),
+        );
         if let Some(hosted) = self.mind.framework(id).hosted.as_mut() {
             hosted.in_flight = Some(InFlight { mark, seen, requests });
         }
-        fx.orders.push(Effect::SendTurn {
+        step.fx.orders.push(Effect::SendTurn {
             framework: id,
             incarnation,
-            turn: ToScheduler::Turn { mark, now, seed, events },
+            turn: ToScheduler::Turn { mark, now: step.now, seed, events },
         });
     }
 
     /// What a new instance is told first. False while more pages are to come.
     fn push_beginning(&mut self, id: FrameworkId, events: &mut Vec<Event>) -> bool {
         let Some(framework) = self.state.frameworks.get(&id) else { return false };
-        let Some(hosted) = self.mind.frameworks.get_mut(&id).and_then(|mind| mind.hosted.as_mut()) else { return false };
+        let Some(hosted) = self.mind.frameworks.get_mut(&id).and_then(|mind| mind.hosted.as_mut())
+        else {
+            return false;
+        };
         let after = match std::mem::replace(&mut hosted.beginning, Beginning::Done) {
             Beginning::Done => return true,
             Beginning::Start => {
-                let cause = framework.instance.as_ref().map_or(framework.next_cause, |instance| instance.cause);
+                let cause = framework
+                    .instance
+                    .as_ref()
+                    .map_or(framework.next_cause, |instance| instance.cause);
                 events.push(Event::Started(Start {
                     cause,
                     framework: id,
@@ -92,7 +107,8 @@ impl Leader {
     fn push_soft(&mut self, id: FrameworkId, events: &mut Vec<Event>) -> Vec<RequestId> {
         let mind = self.mind.framework(id);
         events.extend(std::mem::take(&mut mind.lost_agents).into_iter().map(Event::AgentLost));
-        let offers: Vec<OfferId> = mind.new_offers.iter().copied().take(limits::TURN_OFFERS).collect();
+        let offers: Vec<OfferId> =
+            mind.new_offers.iter().copied().take(limits::TURN_OFFERS).collect();
         let mut told = Vec::with_capacity(offers.len());
         let mut agents = Vec::new();
         for offer in offers {
@@ -130,7 +146,12 @@ impl Leader {
     }
 
     /// An offer as the scheduler is told of it, and its agent if it does not know that one.
-    fn tell_offer(&mut self, id: FrameworkId, offer_id: OfferId, agents: &mut Vec<AgentInfo>) -> Option<Offer> {
+    fn tell_offer(
+        &mut self,
+        id: FrameworkId,
+        offer_id: OfferId,
+        agents: &mut Vec<AgentInfo>,
+    ) -> Option<Offer> {
         let framework = self.state.frameworks.get(&id)?;
         let offer = self.mind.offers.get_mut(offer_id)?;
         offer.told = true;
@@ -154,8 +175,10 @@ impl Leader {
 
 /// The next page of tasks that have not ended, and where the one after it begins.
 fn page(framework: &Framework, after: Bound<TaskId>) -> (Vec<TaskStatus>, Option<TaskId>) {
-    let mut live = framework.tasks.range((after, Bound::Unbounded)).filter(|(_, task)| task.live.is_some());
-    let tasks: Vec<TaskStatus> = live.by_ref().take(PAGE_TASKS).map(|(_, task)| task.status.clone()).collect();
+    let mut live =
+        framework.tasks.range((after, Bound::Unbounded)).filter(|(_, task)| task.live.is_some());
+    let tasks: Vec<TaskStatus> =
+        live.by_ref().take(PAGE_TASKS).map(|(_, task)| task.status.clone()).collect();
     let more = live.next().is_some();
     let next = tasks.last().filter(|_| more).map(|status| status.task.clone());
     (tasks, next)
@@ -195,7 +218,9 @@ fn text_bytes(waiting: &Waiting) -> usize {
 /// The guest's only chance, the same for whoever replays the turn.
 fn seed(framework: FrameworkId, mark: TurnMark) -> u64 {
     let mut bytes = [0; 24];
-    for (place, number) in bytes.chunks_exact_mut(8).zip([framework.0, mark.incarnation.0, mark.number.0]) {
+    for (place, number) in
+        bytes.chunks_exact_mut(8).zip([framework.0, mark.incarnation.0, mark.number.0])
+    {
         place.copy_from_slice(&number.to_le_bytes());
     }
     xxh3_64(&bytes)

@@ -5,7 +5,9 @@ use crate::entry::Joined;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tepui_proto::events::{AgentInfo, AttributeValue, FaultDomain};
-use tepui_proto::{AgentHandle, AgentId, LaunchNumber, Life, ReportSeq, Resources, TaskKey, Timestamp};
+use tepui_proto::{
+    AgentHandle, AgentId, LaunchNumber, Life, ReportSeq, Resources, TaskKey, Timestamp,
+};
 
 /// An agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,8 +51,18 @@ impl Agent {
     }
 
     pub(super) fn mark(&self, id: AgentId) -> impl Serialize {
-        let amounts = (self.resources.cpu_milli, self.resources.memory_bytes, self.resources.disk_bytes);
-        ("agent", id, self.name.clone(), self.life, amounts, self.reachable, self.last_launch, self.reported)
+        let amounts =
+            (self.resources.cpu_milli, self.resources.memory_bytes, self.resources.disk_bytes);
+        (
+            "agent",
+            id,
+            self.name.clone(),
+            self.life,
+            amounts,
+            self.reachable,
+            self.last_launch,
+            self.reported,
+        )
     }
 }
 

@@ -11,7 +11,8 @@ use tepui_proto::calls::Want;
 use tepui_proto::events::StartCause;
 use tepui_proto::tasks::Blob;
 use tepui_proto::{
-    AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, Tenant, Timestamp, TurnNumber, limits,
+    AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, Tenant, Timestamp,
+    TurnNumber, limits,
 };
 
 /// A scheduler's instance, where it was placed.
@@ -138,7 +139,16 @@ impl Framework {
     pub(super) fn mark(&self) -> impl Serialize + use<> {
         let id = self.submission.framework;
         let failures = (self.failures, self.live as u64);
-        ("framework", id, self.phase, self.incarnation, self.turns, self.next_event, failures, self.submission.scheduler)
+        (
+            "framework",
+            id,
+            self.phase,
+            self.incarnation,
+            self.turns,
+            self.next_event,
+            failures,
+            self.submission.scheduler,
+        )
     }
 
     pub(super) fn digest_all(&self, digest: &mut StateDigest) {
@@ -163,13 +173,21 @@ impl State {
     }
 
     /// The newest framework of that name.
-    pub fn framework_named(&self, tenant: &Tenant, name: &str) -> Option<(FrameworkId, &Framework)> {
+    pub fn framework_named(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+    ) -> Option<(FrameworkId, &Framework)> {
         let id = *self.names.get(&(tenant.clone(), name.to_owned()))?;
         Some((id, self.frameworks.get(&id)?))
     }
 
     /// Changes a framework (not its tasks or keys) and keeps the digest.
-    pub(super) fn with_framework<T>(&mut self, id: FrameworkId, change: impl FnOnce(&mut Framework) -> T) -> Option<T> {
+    pub(super) fn with_framework<T>(
+        &mut self,
+        id: FrameworkId,
+        change: impl FnOnce(&mut Framework) -> T,
+    ) -> Option<T> {
         let framework = self.frameworks.get_mut(&id)?;
         self.digest.remove(&framework.mark());
         let result = change(framework);
@@ -248,7 +266,12 @@ impl State {
         framework.instance_ended_at = now;
         if let Some(holder) = framework.holder() {
             // It was taken with the same amount.
-            let _balanced = self.ledger.give_back(instance.agent, holder, &instance.resources, instance.held_back);
+            let _balanced = self.ledger.give_back(
+                instance.agent,
+                holder,
+                &instance.resources,
+                instance.held_back,
+            );
         }
     }
 
@@ -256,7 +279,8 @@ impl State {
         self.void_instance(id);
         if let Some(holder) = self.frameworks.get(&id).and_then(Framework::holder) {
             // The leader has seen that the agent has it; an overdraft would be the books', not an error.
-            let _balanced = self.ledger.take(instance.agent, holder, &instance.resources, instance.held_back);
+            let _balanced =
+                self.ledger.take(instance.agent, holder, &instance.resources, instance.held_back);
         }
         self.with_framework(id, |framework| {
             framework.incarnation = framework.incarnation.max(instance.incarnation);
@@ -265,14 +289,24 @@ impl State {
         });
     }
 
-    pub(super) fn apply_instance_ended(&mut self, id: FrameworkId, incarnation: Incarnation, counted: bool, message: &str) {
+    pub(super) fn apply_instance_ended(
+        &mut self,
+        id: FrameworkId,
+        incarnation: Incarnation,
+        counted: bool,
+        message: &str,
+    ) {
         let current = self.frameworks.get(&id).and_then(|framework| framework.instance.as_ref());
         if current.is_none_or(|instance| instance.incarnation != incarnation) {
             return;
         }
         self.void_instance(id);
         self.with_framework(id, |framework| {
-            framework.next_cause = if framework.turns == TurnNumber(0) { StartCause::Submitted } else { StartCause::Restarted };
+            framework.next_cause = if framework.turns == TurnNumber(0) {
+                StartCause::Submitted
+            } else {
+                StartCause::Restarted
+            };
             framework.failures += u32::from(counted);
             message.clone_into(&mut framework.message);
             if framework.failures >= limits::FAILURES_HELD && framework.is_active() {

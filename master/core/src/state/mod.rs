@@ -14,8 +14,8 @@ mod turns;
 pub use agents::Agent;
 pub use frameworks::{Framework, Instance, KeptBlob};
 pub use queue::Waiting;
-pub use tasks::{Live, Task};
 pub(crate) use tasks::decided;
+pub use tasks::{Live, Task};
 
 use crate::entry::{Entry, EntryKind};
 use crate::ledger::{Holder, Ledger};
@@ -114,11 +114,11 @@ impl State {
     /// # Errors
     /// Another version, or damage.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| StateError::Body)?;
+        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| StateError::Body)?;
         if version != SNAPSHOT_VERSION {
             return Err(StateError::Version(version));
         }
-        let mut state: Self = postcard::from_bytes(bytes).map_err(|_| StateError::Body)?;
+        let mut state: Self = postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)
     }
@@ -128,7 +128,7 @@ impl State {
     /// # Errors
     /// [`StateError::Body`], if the serialiser fails.
     pub fn encode(&self) -> Result<Vec<u8>, StateError> {
-        postcard::to_stdvec(self).map_err(|_| StateError::Body)
+        postcard::to_stdvec(self).map_err(|_unreadable| StateError::Body)
     }
 
     /// A sum over all objects. Masters at the same index have the same one.
@@ -154,12 +154,15 @@ impl State {
         for framework in self.frameworks.values() {
             for task in framework.tasks.values().filter(|task| task.live.is_some()) {
                 if let Some(agent) = task.agent {
-                    let holder = Holder { role: &task.role, framework: framework.submission.framework };
+                    let holder =
+                        Holder { role: &task.role, framework: framework.submission.framework };
                     ledger.take(agent, holder, &task.resources, false).ok()?;
                 }
             }
             if let (Some(instance), Some(holder)) = (&framework.instance, framework.holder()) {
-                ledger.take(instance.agent, holder, &instance.resources, instance.held_back).ok()?;
+                ledger
+                    .take(instance.agent, holder, &instance.resources, instance.held_back)
+                    .ok()?;
             }
         }
         self.ledger = ledger;
@@ -192,8 +195,17 @@ impl State {
             }
             EntryKind::FrameworkSubmitted(submission) => self.apply_submitted(submission),
             EntryKind::FrameworkUpgraded(submission) => self.apply_upgraded(submission),
-            EntryKind::FrameworkMoved { framework, phase, message } => self.apply_moved(*framework, *phase, message),
-            EntryKind::InstanceBegan { framework, incarnation, cause, agent, resources, held_back } => {
+            EntryKind::FrameworkMoved { framework, phase, message } => {
+                self.apply_moved(*framework, *phase, message);
+            }
+            EntryKind::InstanceBegan {
+                framework,
+                incarnation,
+                cause,
+                agent,
+                resources,
+                held_back,
+            } => {
                 let instance = Instance {
                     agent: *agent,
                     incarnation: *incarnation,
@@ -218,14 +230,19 @@ impl State {
                     self.apply_message(key, data);
                 }
             }
-            EntryKind::TasksMoved(changes) => changes.iter().for_each(|change| self.apply_change(change)),
+            EntryKind::TasksMoved(changes) => {
+                for change in changes {
+                    self.apply_change(change);
+                }
+            }
             EntryKind::TimerRang { framework, name } => self.apply_timer(*framework, name),
             EntryKind::TurnCommitted(turn) => self.apply_turn(turn),
         }
     }
 
     fn forget_modules(&mut self, digest: Digest) {
-        let kinds: Vec<ModuleKind> = self.modules.iter().filter(|(d, _)| *d == digest).map(|(_, kind)| *kind).collect();
+        let kinds: Vec<ModuleKind> =
+            self.modules.iter().filter(|(d, _)| *d == digest).map(|(_, kind)| *kind).collect();
         for kind in kinds {
             self.modules.remove(&(digest, kind));
             self.digest.remove(&("module", &digest, &kind));

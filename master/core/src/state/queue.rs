@@ -75,7 +75,8 @@ impl Framework {
 impl State {
     pub(super) fn apply_message(&mut self, key: &TaskKey, data: &[u8]) {
         self.with_framework(key.framework, |framework| {
-            framework.wait(Waiting::Message(Message { task: key.task.clone(), data: data.to_vec() }));
+            framework
+                .wait(Waiting::Message(Message { task: key.task.clone(), data: data.to_vec() }));
         });
     }
 

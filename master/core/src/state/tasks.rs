@@ -7,7 +7,8 @@ use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::{
-    AgentId, Digest, FrameworkId, LaunchNumber, Resources, Role, TaskId, TaskKey, TaskSpec, TaskState, TaskStatus,
+    AgentId, Digest, FrameworkId, LaunchNumber, Resources, Role, TaskId, TaskKey, TaskSpec,
+    TaskState, TaskStatus,
 };
 
 /// What is kept of a task only while it lives.
@@ -117,13 +118,23 @@ impl State {
     }
 }
 
-fn forget(record: &mut super::Framework, framework: FrameworkId, task: &TaskId, digest: &mut StateDigest) {
+fn forget(
+    record: &mut super::Framework,
+    framework: FrameworkId,
+    task: &TaskId,
+    digest: &mut StateDigest,
+) {
     if let Some(task) = record.tasks.remove(task) {
         digest.remove(&task.mark(framework));
     }
 }
 
 /// The status of a task as the leader decides it, on the ground of what is known.
-pub(crate) fn decided(status: &TaskStatus, state: TaskState, reason: tepui_proto::Reason, message: &str) -> TaskStatus {
+pub(crate) fn decided(
+    status: &TaskStatus,
+    state: TaskState,
+    reason: tepui_proto::Reason,
+    message: &str,
+) -> TaskStatus {
     TaskStatus { state, reason, message: message.to_owned(), ..status.clone() }
 }

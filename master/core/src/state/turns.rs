@@ -1,7 +1,7 @@
 //! A committed turn: launches, kills, writes, timers, wants, and the events that it has seen, as one.
 
 use super::{Live, State, Task, Waiting};
-use crate::entry::{LaunchDecided, TimerChange, Turn};
+use crate::entry::{Demand, LaunchDecided, TimerChange, Turn};
 use crate::ledger::Holder;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::{FrameworkId, Reason, TaskState, TaskStatus, Usage};
@@ -21,7 +21,9 @@ impl State {
             }
             framework.seen(&turn.seen);
         });
-        turn.launches.iter().for_each(|launch| self.apply_launch(id, launch));
+        for launch in &turn.launches {
+            self.apply_launch(id, launch);
+        }
         self.apply_refused_tasks(id, turn);
         self.apply_kills(id, turn);
         self.apply_writes(id, turn);
@@ -39,8 +41,10 @@ impl State {
                     TimerChange::Cancel(name) => framework.timers.remove(name),
                 };
             }
-            if let Some(wants) = &turn.wants {
-                framework.wants.clone_from(wants);
+            match &turn.wants {
+                None => {}
+                Some(Demand::Anything) => framework.wants = None,
+                Some(Demand::Only(wants)) => framework.wants = Some(wants.clone()),
             }
             if let Some(suppressed) = &turn.suppressed {
                 framework.suppressed = suppressed.iter().cloned().collect();
@@ -109,7 +113,9 @@ impl State {
             let Some(framework) = self.frameworks.get_mut(&id) else { return };
             if framework.tasks.contains_key(&status.task) {
                 // The identifier is taken: the update is told, the task that has it stays as it is.
-                self.with_framework(id, |framework| framework.wait(Waiting::Update(Box::new(status))));
+                self.with_framework(id, |framework| {
+                    framework.wait(Waiting::Update(Box::new(status)));
+                });
                 continue;
             }
             let task_id = status.task.clone();
@@ -134,8 +140,17 @@ impl State {
 
     fn apply_kills(&mut self, id: FrameworkId, turn: &Turn) {
         for (task, _grace) in &turn.kills {
-            let Some(record) = self.frameworks.get(&id).and_then(|framework| framework.tasks.get(task)) else { continue };
-            let status = super::tasks::decided(&record.status, TaskState::Killing, Reason::KillRequested, "");
+            let Some(record) =
+                self.frameworks.get(&id).and_then(|framework| framework.tasks.get(task))
+            else {
+                continue;
+            };
+            let status = super::tasks::decided(
+                &record.status,
+                TaskState::Killing,
+                Reason::KillRequested,
+                "",
+            );
             self.apply_change(&crate::entry::TaskChange { framework: id, status });
         }
     }

@@ -19,12 +19,16 @@ pub struct Events {
 impl Events {
     /// A turn leaves the master.
     pub fn ordered(&mut self, order: &Effect) {
-        if let Effect::SendTurn { framework, turn: ToScheduler::Turn { mark, events, .. }, .. } = order {
+        if let Effect::SendTurn {
+            framework, turn: ToScheduler::Turn { mark, events, .. }, ..
+        } = order
+        {
             let update = |event: &Event| match event {
                 Event::TaskUpdated(status) => Some((status.task.clone(), status.state)),
                 _ => None,
             };
-            self.sent.insert(*framework, (mark.number.0, events.iter().filter_map(update).collect()));
+            self.sent
+                .insert(*framework, (mark.number.0, events.iter().filter_map(update).collect()));
         }
     }
 
@@ -35,12 +39,16 @@ impl Events {
         assert_eq!(*number, turn.number.0, "a turn other than the one in flight was committed");
         for (task, state) in updates {
             let key = (turn.framework, task.clone());
-            assert!(!self.finals.contains(&key), "task {key:?} was told {state:?} after its final state");
+            assert!(
+                !self.finals.contains(&key),
+                "task {key:?} was told {state:?} after its final state"
+            );
             if state.is_final() {
                 self.finals.insert(key);
             }
         }
-        self.launched.extend(turn.launches.iter().map(|launch| (turn.framework, launch.spec.id.clone())));
+        self.launched
+            .extend(turn.launches.iter().map(|launch| (turn.framework, launch.spec.id.clone())));
         if turn.completed.is_some() {
             self.completed.insert(turn.framework);
         }
@@ -48,7 +56,10 @@ impl Events {
 
     /// Every launched task's end was told, unless its framework had said that it is done.
     pub fn at_rest(&self) {
-        let untold = self.launched.difference(&self.finals).find(|(framework, _)| !self.completed.contains(framework));
+        let untold = self
+            .launched
+            .difference(&self.finals)
+            .find(|(framework, _)| !self.completed.contains(framework));
         assert!(untold.is_none(), "the end of {untold:?} was never told");
     }
 }

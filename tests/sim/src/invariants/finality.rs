@@ -15,7 +15,10 @@ impl Finality {
             EntryKind::TurnCommitted(turn) => {
                 for launch in &turn.launches {
                     let key = TaskKey { framework: turn.framework, task: launch.spec.id.clone() };
-                    assert!(self.0.insert(key, TaskState::Staging).is_none(), "a task was committed twice");
+                    assert!(
+                        self.0.insert(key, TaskState::Staging).is_none(),
+                        "a task was committed twice"
+                    );
                 }
                 return;
             }
@@ -26,7 +29,10 @@ impl Finality {
             let key = TaskKey { framework: change.framework, task: change.status.task.clone() };
             let Some(now) = state.task(&key).map(|task| task.status.state) else { continue };
             let Some(before) = self.0.insert(key.clone(), now) else { continue };
-            assert!(!before.is_final() || before == now, "task {key:?} left {before:?} for {now:?}");
+            assert!(
+                !before.is_final() || before == now,
+                "task {key:?} left {before:?} for {now:?}"
+            );
         }
     }
 

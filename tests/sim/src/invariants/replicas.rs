@@ -6,6 +6,14 @@ use crate::master::Master;
 pub fn check(master: &Master) {
     let Some(leader) = &master.leader else { return };
     let replayed = master.replay();
-    assert_eq!(replayed.digest(), leader.state().digest(), "the log does not add up to the leader's state");
-    assert_eq!(replayed.digest(), replayed.recount_digest(), "the kept digest is not that of the state");
+    assert_eq!(
+        replayed.digest(),
+        leader.state().digest(),
+        "the log does not add up to the leader's state"
+    );
+    assert_eq!(
+        replayed.digest(),
+        replayed.recount_digest(),
+        "the kept digest is not that of the state"
+    );
 }

@@ -1,0 +1,5 @@
+//! What Tepui claims, with real processes: a claim a test, a theme a file.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stand outside of them here")]
+
+mod wordcount;
