@@ -242,35 +242,45 @@ impl Leader {
         let frameworks: BTreeSet<FrameworkId> = keys.iter().map(|key| key.framework).collect();
         for framework in frameworks {
             self.mind.framework(framework).lost_agents.insert(name.clone());
+            self.mind.touched.insert(framework);
         }
         let message = "its agent cannot be reached";
         self.move_tasks(step, &keys, TaskState::Unreachable, Reason::AgentUnreachable, message);
-        for key in keys {
-            let live = self.state.task(&key).and_then(|task| task.live.as_ref());
-            if let Some(OnUnreachable::LostAfter(span)) = live.map(|live| live.spec.on_unreachable)
-            {
-                self.mind.deadlines.set(step.now.after(span), Deadline::Lost(key));
-            }
-        }
+        self.plan_losses(&keys);
     }
 
     /// A task whose agent stayed away too long. A twin that returns later is stopped.
     pub(super) fn on_task_lost(&mut self, step: &mut Step<'_>, key: &TaskKey) {
-        let away = |task: &Task| match (task.status.state, task.agent) {
-            (TaskState::Unreachable | TaskState::Killing, Some(agent)) => {
-                !self.mind.sessions.contains_key(&agent)
+        let Some(due) = self.lost_at(key) else { return };
+        if due > step.now {
+            // Its agent was back in between, and went away again.
+            return self.mind.deadlines.set(due, Deadline::Lost(key.clone()));
+        }
+        let message = "its agent could not be reached for too long";
+        self.move_tasks(
+            step,
+            std::slice::from_ref(key),
+            TaskState::Lost,
+            Reason::AgentUnreachable,
+            message,
+        );
+    }
+
+    /// When a task whose agent is away is given up.
+    fn lost_at(&self, key: &TaskKey) -> Option<Timestamp> {
+        let task = self.state.task(key)?;
+        let OnUnreachable::LostAfter(span) = task.live.as_ref()?.spec.on_unreachable else { return None };
+        let is_away = matches!(task.status.state, TaskState::Unreachable | TaskState::Killing)
+            && task.agent.is_some_and(|agent| !self.mind.sessions.contains_key(&agent));
+        is_away.then(|| task.status.at.after(span))
+    }
+
+    /// Sets the deadline of each task that is given up if its agent stays away.
+    pub(super) fn plan_losses(&mut self, keys: &[TaskKey]) {
+        for key in keys {
+            if let Some(due) = self.lost_at(key) {
+                self.mind.deadlines.set(due, Deadline::Lost(key.clone()));
             }
-            _ => false,
-        };
-        if self.state.task(key).is_some_and(away) {
-            let message = "its agent could not be reached for too long";
-            self.move_tasks(
-                step,
-                std::slice::from_ref(key),
-                TaskState::Lost,
-                Reason::AgentUnreachable,
-                message,
-            );
         }
     }
 
