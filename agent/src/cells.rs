@@ -90,7 +90,7 @@ fn spawn(executable: &Path, socket: &Path) -> io::Result<Child> {
     command.arg("cell").arg("--socket").arg(socket);
     // Nothing of the agent's environment is a tenant's business.
     command.env_clear();
-    for name in ["RUST_LOG", "RUST_BACKTRACE"] {
+    for name in ["TEPUI_LOG", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

@@ -144,7 +144,7 @@ pub struct AgentView {
     pub id: String,
     /// Its host.
     pub hostname: String,
-    /// `connected`, `unreachable`, or `lost`.
+    /// `connected`, `away` for a moment, or `unreachable`.
     pub state: String,
     /// All it has.
     pub total: Resources,

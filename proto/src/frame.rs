@@ -60,7 +60,8 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 /// Appends one message as a frame, so that several leave in one write.
 ///
 /// # Errors
-/// [`FrameError::Length`] if it is larger than [`limits::FRAME_BYTES`]; `bytes` is then as before.
+/// [`FrameError::Length`] if it is larger than [`limits::FRAME_BYTES`]; `bytes` is then as before. [`FrameError::Body`] if
+/// its serialiser fails, which that of no type of this crate does; `bytes` is then empty.
 pub fn encode_into<T: Serialize>(message: &T, bytes: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = bytes.len();
     bytes.extend_from_slice(&[0, 0, 0, 0, limits::WIRE_VERSION]);

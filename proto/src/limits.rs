@@ -20,6 +20,10 @@ pub const MODULE_BYTES: u64 = 32 << 20;
 pub const NAME_BYTES: usize = 128;
 /// A path inside a sandbox.
 pub const PATH_BYTES: usize = 512;
+/// A framework's name for a blob or a module.
+pub const BLOB_NAME_BYTES: usize = 256;
+/// Names of outputs that a framework keeps, newest last: all of them are told to each new instance in one frame.
+pub const KEPT_OUTPUTS: usize = 4_096;
 /// A task identifier that a scheduler chose.
 pub const TASK_ID_BYTES: usize = 128;
 /// Roles of one framework: each is a client of the allocator.

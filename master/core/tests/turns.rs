@@ -394,3 +394,20 @@ fn an_agent_that_forgot_a_launch_below_its_mark_lost_the_task_and_above_it_gets_
     let view = cluster.leader.task_view(&Tenant::from("acme"), "batch", "t1").unwrap();
     assert_eq!((view.state, view.reason.as_str()), (TaskState::Lost, "agent-restarted"));
 }
+
+#[test]
+fn a_want_that_is_stated_again_beside_a_launch_on_it_stands_in_full() {
+    let mut cluster = Cluster::new();
+    let (mark, offered) = cluster.offered();
+    let each = Resources::cpu_memory(500, 64 << 20);
+    let want =
+        Want { id: 3, role: "web".into(), count: 1, each, port_count: 0, revocable: false, constraints: Vec::new() };
+    let decline = Call::Decline { offers: vec![offered[0].id], refuse_for: None };
+    let orders = cluster.answer(mark, vec![decline, Call::Want(Some(vec![want.clone()]))]);
+    let (mark, events) = turn(&orders).unwrap();
+    let first = offers(&events)[0].clone();
+    let calls = vec![accept(vec![first.id], vec![task("a")]), Call::Want(Some(vec![want]))];
+    let orders = cluster.answer(mark, calls);
+    let (_, events) = turn(&orders).unwrap();
+    assert_eq!(offers(&events)[0].want, Some(3), "one more is wanted");
+}

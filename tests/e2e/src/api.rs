@@ -138,7 +138,7 @@ impl Api {
             }
             assert!(begun.elapsed() < PATIENCE, "GET {path}: waited in vain: {reply:?}");
             if reply.is_err() {
-                self.runtime.block_on(tokio::time::sleep(TRY_AGAIN));
+                self.runtime.block_on(async { tokio::time::sleep(TRY_AGAIN).await });
             }
         }
     }

@@ -11,6 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -23,7 +24,8 @@ const LAST_LINES: usize = 12;
 pub struct Cluster {
     dev: Child,
     watched: Watched,
-    words: Receiver<String>,
+    /// What it says; behind a lock so that several threads of a test may share the cluster.
+    words: Mutex<Receiver<String>>,
     api: Api,
     folder: TempDir,
 }
@@ -62,7 +64,7 @@ impl Cluster {
             }
         }
         let api = Api::new(&dir.join("context.toml"));
-        Self { dev, watched, words, api, folder }
+        Self { dev, watched, words: Mutex::new(words), api, folder }
     }
 
     /// Its HTTP interface.
@@ -112,8 +114,9 @@ impl Cluster {
 
     /// Waits until `tepui dev` says something.
     pub fn hear(&self, what: &str) {
+        let words = self.words.lock().unwrap();
         loop {
-            match self.words.recv_timeout(PATIENCE) {
+            match words.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(what) => return,
                 Ok(_) => {}
                 Err(error) => panic!("`tepui dev` never said `{what}`: {error}"),
@@ -164,7 +167,9 @@ impl Cluster {
     }
 
     fn tell_last_words(&self) {
-        for line in self.words.try_iter() {
+        // A thread that panicked while it listened has left it as it should be.
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in words.try_iter() {
             eprintln!("tepui dev: {line}");
         }
         let logs = fs::read_dir(self.dir()).into_iter().flatten().flatten();

@@ -1,18 +1,18 @@
 //! Processes: run to their end within a time, watched, looked at through `/proc`.
 
 use crate::PATIENCE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 
 /// How a program ended.
 #[derive(Debug)]
@@ -163,11 +163,9 @@ impl Watched {
 
     /// Waits for its end; false if it takes longer.
     pub fn ended_within(&self, most: Duration) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let handle = AsyncFd::new(self.handle.as_fd().try_clone_to_owned().unwrap()).unwrap();
-            tokio::time::timeout(most, handle.readable()).await.is_ok()
-        })
+        let limit = Timespec::try_from(most).unwrap();
+        let mut handles = [PollFd::new(&self.handle, PollFlags::IN)];
+        poll(&mut handles, Some(&limit)).unwrap() > 0
     }
 }
 

@@ -61,6 +61,9 @@ impl World {
             let silence = self.chance.between(1, 15_000);
             self.agenda.at(self.now + silence, Event::MasterSawClose(connection));
         }
+        if self.chance.in_a_million(self.faults().stays_away) {
+            return;
+        }
         let pause = self.chance.between(100, 20_000);
         self.agenda.at(self.now + pause, Event::AgentRestart(agent));
     }

@@ -27,6 +27,8 @@ pub struct Faults {
     pub master_dies: u32,
     /// An agent dies.
     pub agent_dies: u32,
+    /// An agent that has died never comes back.
+    pub stays_away: u32,
     /// A scheduler traps.
     pub scheduler_traps: u32,
     /// A task fails.
@@ -110,7 +112,7 @@ impl World {
     /// Runs until every job has ended. Says how long that took in virtual time.
     pub fn run_to_rest(&mut self, until: u64) -> u64 {
         while !self.is_at_rest() {
-            assert!(self.now < until, "not at rest at {} ms: {}", self.now, self.describe());
+            assert!(self.now < until, "seed {} is not at rest at {} ms: {}", self.setup.seed, self.now, self.describe());
             self.step();
         }
         self.finality.at_rest();
@@ -160,6 +162,11 @@ impl World {
             }
         }
         sum
+    }
+
+    /// Machines that are down now.
+    pub fn machines_down(&self) -> usize {
+        self.machines.iter().filter(|machine| machine.agent.is_none()).count()
     }
 
     /// Tasks that began to run, and tasks that were committed.

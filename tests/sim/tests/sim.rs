@@ -7,6 +7,7 @@ const EVERYTHING: Faults = Faults {
     doubled: 20_000,
     master_dies: 1_000,
     agent_dies: 2_000,
+    stays_away: 0,
     scheduler_traps: 20_000,
     task_fails: 100_000,
 };
@@ -76,4 +77,16 @@ fn a_thousand_agents_run_their_tasks_through_lost_connections() {
     let mut world = World::new(setup);
     world.run_to_rest(3_600_000);
     assert!(world.counts().1 >= 3_000);
+}
+
+#[test]
+fn tasks_of_agents_that_never_return_are_lost_and_run_elsewhere_also_under_a_new_leader() {
+    let mut stayed_away = 0;
+    for seed in 2_000..2_000 + seeds() / 4 {
+        let faults = Faults { stays_away: 300_000, ..EVERYTHING };
+        let mut world = World::new(Setup { agents: 12, faults, ..setup(seed) });
+        world.run_to_rest(3_600_000);
+        stayed_away += world.machines_down();
+    }
+    assert!(stayed_away > 0, "every agent came back");
 }

@@ -48,7 +48,8 @@ impl Share {
 
 impl Ord for Share {
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.part * other.whole).cmp(&(other.part * self.whole))
+        // Claims are bounded so that this does not saturate (`CLAIM_BYTES` in `leader/agents.rs`).
+        self.part.saturating_mul(other.whole).cmp(&other.part.saturating_mul(self.whole))
     }
 }
 

@@ -10,12 +10,15 @@ use crate::state::{Agent, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{Hello, Launch, MasterMessage};
 use tepui_proto::tasks::OnUnreachable;
+use tepui_proto::resources::Custom;
 use tepui_proto::{
-    AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, TaskKey, TaskState, Timestamp, limits,
+    AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState, Timestamp, limits,
 };
 
-/// The most that an agent may claim of anything, so that sums over a cluster stay in range.
-const CLAIM_MAX: u64 = 1 << 50;
+/// The most bytes of memory or disk that an agent may claim (1 PiB), and the most thousandths of anything else (a million
+/// cores): products of shares over [`limits::AGENTS`] agents then stay within 128 bits.
+const CLAIM_BYTES: u64 = 1 << 50;
+const CLAIM_MILLI: u64 = 1 << 30;
 
 impl Leader {
     pub(super) fn on_agent_connected(
@@ -45,6 +48,7 @@ impl Leader {
                 .push(Effect::Close { connection: old.connection, code: "session-replaced" });
             self.lose_hosted(step, id, "its agent connected anew");
             self.rescind_agent(id);
+            self.reassign_checks(id, step.fx);
         }
         self.mind.connections.insert(connection, id);
         self.mind.sessions.insert(id, Session { connection, heard: step.now });
@@ -70,14 +74,15 @@ impl Leader {
                 true,
             ));
         }
-        let claims =
-            [hello.resources.cpu_milli, hello.resources.memory_bytes, hello.resources.disk_bytes];
-        if claims.into_iter().any(|claim| claim > CLAIM_MAX) {
-            return Err((
-                "invalid-hello",
-                format!("an agent cannot have more than {CLAIM_MAX} of anything"),
-                false,
-            ));
+        let Resources { cpu_milli, memory_bytes, disk_bytes, ports: _, custom } = &hello.resources;
+        let is_milli = |amount: &Custom| matches!(amount, Custom::Milli(milli) if *milli > CLAIM_MILLI);
+        if *memory_bytes > CLAIM_BYTES
+            || *disk_bytes > CLAIM_BYTES
+            || *cpu_milli > CLAIM_MILLI
+            || custom.values().any(is_milli)
+        {
+            let most = format!("at most {CLAIM_BYTES} bytes, and {CLAIM_MILLI} thousandths of anything else");
+            return Err(("invalid-hello", format!("an agent cannot have so much: {most}"), false));
         }
         if !self.state.agent_names.contains_key(name) && self.state.agents.len() >= limits::AGENTS {
             return Err((

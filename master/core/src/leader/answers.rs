@@ -1,7 +1,7 @@
 //! The answer to a turn: each call is checked, and all of them become one entry or none.
 
 use super::deadlines::Deadline;
-use super::launches::not_launched;
+use super::launches::{is_task_id, not_launched};
 use super::{Leader, Step, agents};
 use crate::effect::{Effect, Effects};
 use crate::entry::{EntryKind, TimerChange, Turn};
@@ -41,7 +41,7 @@ impl Draft {
         why: (TaskState, Reason, String),
     ) {
         let mut status = not_launched(spec, why);
-        if status.task.as_str().is_empty() || status.task.as_str().len() > limits::TASK_ID_BYTES {
+        if !is_task_id(status.task.as_str()) {
             status.task = TaskId("invalid".to_owned());
         }
         let name = spec.name.chars().take(limits::NAME_BYTES).collect();

@@ -97,9 +97,13 @@ impl Leader {
             Some(Demand::Anything) => None,
             Some(Demand::Only(wants)) => Some(wants.as_slice()),
         };
-        if before != wants.as_deref() {
+        let has_changed = before != wants.as_deref();
+        if has_changed {
             // A want that changed is asked for afresh.
             self.mind.filters.forget(draft.framework, &framework.submission.roles);
+        }
+        // Launches of this turn lower the counts of before, so the same wants stated after them are not the same.
+        if has_changed || !draft.turn.launches.is_empty() {
             draft.turn.wants = Some(wants.map_or(Demand::Anything, Demand::Only));
         }
     }

@@ -27,6 +27,8 @@ pub(super) enum Deadline {
     AgentSilent(AgentId),
     /// An unreachable task is lost.
     Lost(TaskKey),
+    /// Blobs that nothing refers to may go.
+    Sweep,
 }
 
 /// All deadlines, in order. Those that have lost their point are found out when they fire.
@@ -81,6 +83,7 @@ impl Leader {
                 Deadline::AgentReturn(agent) => self.on_agent_missing(step, agent),
                 Deadline::AgentSilent(agent) => self.on_agent_silent(step, agent),
                 Deadline::Lost(key) => self.on_task_lost(step, &key),
+                Deadline::Sweep => self.sweep_blobs(step),
             }
         }
     }

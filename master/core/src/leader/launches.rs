@@ -222,13 +222,15 @@ fn operation_name(operation: &Operation) -> &str {
     }
 }
 
+/// Whether this may name a task: it is shown to people and stands in paths of `/v1`.
+pub(super) fn is_task_id(id: &str) -> bool {
+    (1..=limits::TASK_ID_BYTES).contains(&id.len())
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
 /// Bounds on a task's own fields.
 fn check_spec(spec: &TaskSpec) -> Result<(), String> {
-    let id = spec.id.as_str();
-    if id.is_empty()
-        || id.len() > limits::TASK_ID_BYTES
-        || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    {
+    if !is_task_id(spec.id.as_str()) {
         return Err(format!(
             "a task's identifier has 1 to {} letters, digits, `-`, `_`, `.`",
             limits::TASK_ID_BYTES
@@ -239,6 +241,12 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
         return Err(format!(
             "{memory} bytes of memory; at least {}",
             limits::TASK_MEMORY_BYTES_MIN
+        ));
+    }
+    if memory > limits::INSTANCE_MEMORY_BYTES_MAX {
+        return Err(format!(
+            "{memory} bytes of memory; at most {}",
+            limits::INSTANCE_MEMORY_BYTES_MAX
         ));
     }
     if spec.resources.cpu_milli == 0 {
@@ -262,16 +270,13 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
         names::check_sandbox_path(path)
             .map_err(|error| format!("the path `{}`: {error}", path.escape_debug()))?;
     }
-    if let Some(output) = spec
-        .outputs
-        .iter()
-        .find(|output| output.blob.is_empty() || output.blob.len() > limits::PATH_BYTES)
-    {
-        return Err(format!(
-            "the name of output `{}`: 1 to {} bytes",
-            output.path,
-            limits::PATH_BYTES
-        ));
+    let is_bad = |name: &str| name.is_empty() || name.len() > limits::BLOB_NAME_BYTES;
+    if let Some(output) = spec.outputs.iter().find(|output| is_bad(&output.blob)) {
+        let most = limits::BLOB_NAME_BYTES;
+        return Err(format!("the name of output `{}`: 1 to {most} bytes", output.path));
+    }
+    if spec.resources.disk_bytes == 0 && (!spec.inputs.is_empty() || !spec.outputs.is_empty()) {
+        return Err("inputs and outputs need disk, and it asks for none".to_owned());
     }
     if text_bytes(spec) > limits::TASK_BYTES {
         return Err(format!(

@@ -133,7 +133,8 @@ impl Mind {
 impl FrameworkMind {
     /// Keeps a line for people; the oldest go.
     pub(super) fn note(&mut self, now: Timestamp, kind: &str, message: &str) {
-        self.last_note += 1;
+        // Rises over masters too, since they share the clock.
+        self.last_note = now.0.max(self.last_note + 1);
         let message = message.to_owned();
         self.notes.push_back(EventView {
             seq: self.last_note,

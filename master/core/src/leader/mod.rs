@@ -15,6 +15,7 @@ mod reports;
 mod requests;
 mod schedulers;
 mod submit;
+mod sweep;
 mod turns;
 
 pub(crate) use mind::Mind;
@@ -25,7 +26,7 @@ use crate::input::{Input, Ticket};
 use crate::refusal::Refusal;
 use crate::state::State;
 use tepui_proto::api::FrameworkPhase;
-use tepui_proto::{FrameworkId, Term, Timestamp};
+use tepui_proto::{FrameworkId, TaskKey, Term, Timestamp};
 
 /// One step of a batch: when, and what follows.
 #[derive(Debug)]
@@ -206,15 +207,14 @@ impl Leader {
         for id in frameworks {
             self.adopt_framework(step.now, id);
         }
-        let agents: Vec<_> = self
-            .state
-            .agents
-            .iter()
-            .filter(|(_, agent)| agent.reachable)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in agents {
-            // Until it says hello, or does not; tasks that were given up before have their own deadline.
+        let away = self.state.agents.values().filter(|agent| !agent.reachable);
+        let unreachable: Vec<TaskKey> =
+            away.flat_map(|agent| agent.launches.values().cloned()).collect();
+        self.plan_losses(&unreachable);
+        self.mind.deadlines.set(step.now.after(sweep::EVERY), deadlines::Deadline::Sweep);
+        let reachable = self.state.agents.iter().filter(|(_, agent)| agent.reachable);
+        for id in reachable.map(|(id, _)| *id).collect::<Vec<_>>() {
+            // Until it says hello, or does not.
             self.mind.deadlines.set(
                 step.now.after(mind::RETURN_AFTER_FAILOVER),
                 deadlines::Deadline::AgentReturn(id),

@@ -106,6 +106,7 @@ impl Leader {
         self.forget_caller(RequestId(ticket.0));
         for check in self.mind.checks.values_mut() {
             check.tickets.retain(|waiting| *waiting != ticket);
+            check.submissions.retain(|pending| pending.ticket != ticket);
         }
     }
 

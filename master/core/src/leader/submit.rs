@@ -14,6 +14,9 @@ use tepui_proto::{
     names,
 };
 
+/// The most CPU of a scheduler, in thousandths: one turn is in flight at a time, so more than a core is of no use.
+const SCHEDULER_CPU_MILLI_MAX: u64 = 1_000;
+
 /// A submission that waits for verdicts on its modules.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
@@ -115,6 +118,10 @@ impl Leader {
                 range.0, range.1
             )));
         }
+        if !(1..=SCHEDULER_CPU_MILLI_MAX).contains(&cpu_milli) {
+            let message = format!("a scheduler has 1 to {SCHEDULER_CPU_MILLI_MAX} thousandths of a core, not {cpu_milli}");
+            return Err(invalid(message));
+        }
         let frameworks = self.state.frameworks.len() - self.state.ended_frameworks.len();
         if frameworks >= limits::FRAMEWORKS {
             return Err(Refusal::new(
@@ -153,7 +160,7 @@ impl Leader {
     ) -> Result<Vec<(String, Digest)>, Refusal> {
         let resolve = |(name, text): (&String, &String)| {
             if name.is_empty()
-                || name.len() > limits::PATH_BYTES
+                || name.len() > limits::BLOB_NAME_BYTES
                 || name.chars().any(char::is_control)
             {
                 return Err(Refusal::new(

@@ -20,7 +20,7 @@ const TURN_REQUESTS: usize = 16;
 /// What an event takes beside its text, when its size is estimated.
 const EVENT_OVERHEAD: usize = 256;
 /// What waiting events may take of a turn; the rest is for offers and requests.
-const WAITING_BYTES: usize = limits::TURN_BYTES / 2;
+const WAITING_BYTES: usize = limits::TURN_BYTES / 4;
 
 impl Leader {
     /// Sends a turn to every scheduler that has something to be told and is not busy with one.
@@ -131,7 +131,7 @@ impl Leader {
         for _ in 0..count {
             let Some(request) = mind.new_requests.front() else { break };
             bytes += request.body.len() + limits::HTTP_HEADER_BYTES;
-            if bytes > limits::HTTP_BODY_BYTES + limits::HTTP_HEADER_BYTES && !requests.is_empty() {
+            if bytes > limits::TURN_BYTES / 2 && !requests.is_empty() {
                 break;
             }
             if let Some(request) = mind.new_requests.pop_front() {

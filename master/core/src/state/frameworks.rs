@@ -12,7 +12,7 @@ use tepui_proto::events::StartCause;
 use tepui_proto::tasks::Blob;
 use tepui_proto::{
     AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, Tenant, Timestamp,
-    TurnNumber, limits,
+    TurnNumber,
 };
 
 /// A scheduler's instance, where it was placed.
@@ -70,6 +70,8 @@ pub struct Framework {
     pub keys_bytes: usize,
     /// Submitted with it, and put out by its tasks; each name is written once.
     pub blobs: BTreeMap<String, KeptBlob>,
+    /// Names that its tasks gave, oldest first.
+    pub outputs: VecDeque<String>,
     /// Events that wait, by sequence number.
     pub queue: BTreeMap<u64, Waiting>,
     /// The last sequence number that was given out.
@@ -129,26 +131,28 @@ impl Framework {
         names.filter_map(blob).collect()
     }
 
-    pub(super) fn keep_outputs(&mut self, outputs: Vec<Blob>) {
+    /// Names outputs. A name that is taken keeps its blob; beyond the bound the oldest output's name is forgotten.
+    pub(super) fn keep_outputs(&mut self, outputs: Vec<Blob>, bound: usize) {
         for blob in outputs {
+            if self.blobs.contains_key(&blob.name) {
+                continue;
+            }
             let kept = KeptBlob { digest: blob.digest, size_bytes: blob.size_bytes };
-            self.blobs.entry(blob.name).or_insert(kept);
+            self.outputs.push_back(blob.name.clone());
+            self.blobs.insert(blob.name, kept);
+            if self.outputs.len() > bound
+                && let Some(oldest) = self.outputs.pop_front()
+            {
+                self.blobs.remove(&oldest);
+            }
         }
     }
 
-    pub(super) fn mark(&self) -> impl Serialize + use<> {
-        let id = self.submission.framework;
-        let failures = (self.failures, self.live as u64);
-        (
-            "framework",
-            id,
-            self.phase,
-            self.incarnation,
-            self.turns,
-            self.next_event,
-            failures,
-            self.submission.scheduler,
-        )
+    pub(super) fn mark(&self) -> impl Serialize + '_ {
+        let counts = (self.failures, self.live as u64, self.blobs.len() as u64, self.queue.len() as u64);
+        let life = (self.phase, self.incarnation, self.turns, self.next_event);
+        let demand = (&self.wants, &self.suppressed, &self.timers);
+        ("framework", self.submission.framework, life, counts, demand, self.submission.scheduler)
     }
 
     pub(super) fn digest_all(&self, digest: &mut StateDigest) {
@@ -223,6 +227,7 @@ impl State {
             keys: BTreeMap::new(),
             keys_bytes: 0,
             blobs: self.named_blobs(submission),
+            outputs: VecDeque::new(),
             queue: BTreeMap::new(),
             next_event: 0,
             timers: BTreeMap::new(),
@@ -301,6 +306,7 @@ impl State {
             return;
         }
         self.void_instance(id);
+        let failures_held = self.bounds.failures_held;
         self.with_framework(id, |framework| {
             framework.next_cause = if framework.turns == TurnNumber(0) {
                 StartCause::Submitted
@@ -309,7 +315,7 @@ impl State {
             };
             framework.failures += u32::from(counted);
             message.clone_into(&mut framework.message);
-            if framework.failures >= limits::FAILURES_HELD && framework.is_active() {
+            if framework.failures >= failures_held && framework.is_active() {
                 framework.phase = FrameworkPhase::Held;
             }
         });

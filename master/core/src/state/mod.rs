@@ -39,6 +39,10 @@ pub struct Bounds {
     pub ended_frameworks: usize,
     /// Waiting updates of one framework beyond which only a task's latest is kept.
     pub waiting_updates: usize,
+    /// Counted failures in a row after which a framework is held.
+    pub failures_held: u32,
+    /// Names of outputs that a framework keeps.
+    pub kept_outputs: usize,
     /// How long durable keys of an ended framework are kept, in milliseconds.
     pub ended_state_ms: u64,
 }
@@ -50,6 +54,8 @@ impl Default for Bounds {
             ended_tasks_all: limits::ENDED_TASKS_ALL,
             ended_frameworks: limits::ENDED_FRAMEWORKS,
             waiting_updates: limits::WAITING_UPDATES,
+            failures_held: limits::FAILURES_HELD,
+            kept_outputs: limits::KEPT_OUTPUTS,
             ended_state_ms: limits::ENDED_STATE_MS,
         }
     }

@@ -63,12 +63,12 @@ impl State {
         let (now, bound) = (self.now, self.bounds.waiting_updates);
         let Some(framework) = self.frameworks.get_mut(&change.framework) else { return };
         let id = &change.status.task;
-        let framework_mark = framework.mark();
-        let Some(task) = framework.tasks.get_mut(id) else { return };
-        if !task.status.state.may_become(change.status.state) {
+        let is_legal = |task: &Task| task.status.state.may_become(change.status.state);
+        if !framework.tasks.get(id).is_some_and(is_legal) {
             return;
         }
-        self.digest.remove(&framework_mark);
+        self.digest.remove(&framework.mark());
+        let Some(task) = framework.tasks.get_mut(id) else { return };
         self.digest.remove(&task.mark(change.framework));
         let agent = task.status.agent.take();
         task.status = TaskStatus { at: now, agent, ..change.status.clone() };
@@ -85,7 +85,7 @@ impl State {
             }
             let outputs = task.status.outputs.clone();
             framework.live -= 1;
-            framework.keep_outputs(outputs);
+            framework.keep_outputs(outputs, self.bounds.kept_outputs);
         }
         framework.wait_update(id, bound);
         self.digest.add(&framework.mark());

@@ -2,4 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stand outside of them here")]
 
+mod bad_input;
+mod bad_schedulers;
+mod bad_tasks;
+mod run;
 mod wordcount;
