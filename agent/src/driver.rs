@@ -38,7 +38,7 @@ const SNAPSHOT_BYTES: u64 = 16 << 20;
 /// Records that need no sync of their own and may wait for the next one.
 const UNSYNCED: usize = 256;
 /// The timer's span while there is nothing to wait for.
-const IDLE: Duration = Duration::from_secs(3_600);
+const IDLE: Duration = Duration::from_hours(1);
 /// How long cells and the connection may take to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 

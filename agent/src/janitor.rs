@@ -46,7 +46,9 @@ async fn work(folders: Folders, mut waiting: mpsc::Receiver<Removal>) {
         }
         let folders = folders.clone();
         let removed = tokio::task::spawn_blocking(move || {
-            batch.into_iter().for_each(|removal| remove(&folders, removal))
+            for removal in batch {
+                remove(&folders, removal);
+            }
         });
         if let Err(error) = removed.await {
             tracing::error!(%error, "cannot remove files");
@@ -57,7 +59,7 @@ async fn work(folders: Folders, mut waiting: mpsc::Receiver<Removal>) {
 fn remove(folders: &Folders, removal: Removal) {
     match removal {
         Removal::Sandbox(launch) => {
-            note(&folders.sandbox(launch), std::fs::remove_dir_all(folders.sandbox(launch)))
+            note(&folders.sandbox(launch), std::fs::remove_dir_all(folders.sandbox(launch)));
         }
         Removal::Logs(launch) => {
             for stream in [LogStream::Stdout, LogStream::Stderr] {
@@ -72,7 +74,7 @@ fn note(path: &str, removed: std::io::Result<()>) {
     match removed {
         // A task that wrote nothing has no log file.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(path, %error, "cannot remove")
+            tracing::warn!(path, %error, "cannot remove");
         }
         _ => {}
     }

@@ -139,11 +139,11 @@ impl Rooms {
             Effect::StartCell(tenant) => self.perform_start_cell(tenant),
             Effect::ToCell { tenant, command } => self.perform_command(&tenant, command),
             Effect::Prepare(launch) => {
-                self.perform_want((launch.module, launch.kind), Waiter::Task(launch), facts)
+                self.perform_want((launch.module, launch.kind), Waiter::Task(launch), facts);
             }
             Effect::StoreOutputs { launch, outputs } => self.perform_store(launch, outputs),
             Effect::CheckModule { digest, kind } => {
-                self.perform_want((digest, kind), Waiter::Check((digest, kind)), facts)
+                self.perform_want((digest, kind), Waiter::Check((digest, kind)), facts);
             }
             Effect::PrepareScheduler(open) => {
                 let key = (open.module, tepui_proto::control::ModuleKind::Scheduler);
@@ -162,13 +162,13 @@ impl Rooms {
                 }
             }
             Effect::ToSchedulerStream { framework, incarnation, frame } => {
-                self.perform_answer((framework, incarnation), frame, facts)
+                self.perform_answer((framework, incarnation), frame, facts);
             }
             Effect::CloseSchedulerStream { framework, incarnation } => {
                 self.schedulers.remove(&(framework, incarnation));
             }
             Effect::LogGrew { launch, stream, size } => {
-                self.followers.on_grown(launch, stream, size)
+                self.followers.on_grown(launch, stream, size);
             }
             Effect::EndLogs { launch, dropped } => self.followers.on_ended(launch, dropped),
             Effect::RemoveSandbox(launch) => self.janitor.remove(Removal::Sandbox(launch)),
@@ -257,13 +257,13 @@ impl Rooms {
             Waiter::Task(launch) => match outcome {
                 Outcome::Ready { path, .. } => self.make_sandbox(launch, &path, facts),
                 Outcome::Bad { code, message } => {
-                    facts.push_back(refusal(launch.number, reason_of(&code), message))
+                    facts.push_back(refusal(launch.number, reason_of(&code), message));
                 }
                 Outcome::Missing(message) => {
-                    facts.push_back(refusal(launch.number, Reason::ModuleUnknown, message))
+                    facts.push_back(refusal(launch.number, Reason::ModuleUnknown, message));
                 }
                 Outcome::Failed(message) => {
-                    facts.push_back(refusal(launch.number, Reason::AgentFailed, message))
+                    facts.push_back(refusal(launch.number, Reason::AgentFailed, message));
                 }
             },
         }

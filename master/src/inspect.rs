@@ -170,6 +170,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ModuleKind, InspectError> {
     look.verdict()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 fn not_wasm(error: BinaryReaderError) -> InspectError {
     InspectError::NotWasm(error.to_string())
 }

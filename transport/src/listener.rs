@@ -8,7 +8,7 @@ use crate::endpoint::EndpointError;
 use crate::identity::{Identity, PeerRole};
 use crate::session::{CheckError, Connection};
 use crate::tls;
-use quinn::{EndpointConfig, Incoming, TokioRuntime};
+use quinn::{Incoming, TokioRuntime};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ pub fn server_with(
     let endpoint = tls::bind(bind)
         .and_then(|socket| {
             quinn::Endpoint::new(
-                EndpointConfig::default(),
+                tls::endpoint_config(identity),
                 Some(config),
                 socket,
                 Arc::new(TokioRuntime),

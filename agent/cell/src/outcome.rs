@@ -11,6 +11,9 @@ use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 /// Words for people are cut here; a panic's own text is in the guest's log.
 const MESSAGE_BYTES: usize = 512;
+/// What wasmtime says of two limits that it has no type for.
+const HANDLES: &str = "store handle limit exceeded";
+const COPIED: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// How a guest's code ended, apart from what it used.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub(crate) fn of_scheduler(error: &Error, limiter: &Limiter) -> (SchedulerFailur
         other => other,
     };
     let failure = match reason {
+        // All that a scheduler hands over is its answer.
+        Reason::Trapped if says(error, COPIED) => SchedulerFailure::AnswerTooLarge,
         Reason::OutOfFuel => SchedulerFailure::OutOfFuel,
         Reason::OutOfMemory => SchedulerFailure::OutOfMemory,
         Reason::StackExhausted => SchedulerFailure::StackExhausted,
@@ -87,8 +92,13 @@ fn trap_reason(error: &Error) -> Reason {
         _ if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) => {
             Reason::TooManyHandles
         }
+        _ if says(error, HANDLES) => Reason::TooManyHandles,
         _ => Reason::Trapped,
     }
+}
+
+fn says(error: &Error, words: &str) -> bool {
+    error.chain().any(|cause| cause.to_string().contains(words))
 }
 
 fn refusal(limiter: &Limiter) -> Option<Reason> {

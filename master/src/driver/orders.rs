@@ -89,10 +89,10 @@ impl Orders {
                 Effect::Send { connection, message } => self.links.send(connection, message),
                 Effect::Close { connection, code } => self.links.close(connection, code),
                 Effect::OpenScheduler { connection, open, pages } => {
-                    self.open_scheduler(connection, open, pages)
+                    self.open_scheduler(connection, open, pages);
                 }
                 Effect::SendTurn { framework, incarnation, turn } => {
-                    self.send_turn(framework, incarnation, turn)
+                    self.send_turn(framework, incarnation, turn);
                 }
                 Effect::CloseScheduler { framework, incarnation } => {
                     self.schedulers.remove(&(framework, incarnation));

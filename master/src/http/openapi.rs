@@ -1,6 +1,6 @@
 //! `/v1/openapi.json`: what [`super::router`] serves, described from one table.
 //!
-//! The shapes of bodies are named, and stand in `tepui_proto::api`; that crate knows nothing of OpenAPI, so their
+//! The shapes of bodies are named, and stand in `tepui_proto::api`; that crate knows nothing of `OpenAPI`, so their
 //! fields are not repeated here.
 
 mod table;

@@ -45,7 +45,9 @@ impl Job {
                 }
                 Event::TaskUpdated(status) => needs_more |= self.on_update(status, &mut calls),
                 Event::Offers(offers) => {
-                    offers.iter().for_each(|offer| self.on_offer(offer, &mut chance, &mut calls));
+                    for offer in offers {
+                        self.on_offer(offer, &mut chance, &mut calls);
+                    }
                 }
                 _ => {}
             }

@@ -95,7 +95,7 @@ pub fn reached(crate_root: &Path) -> BTreeSet<PathBuf> {
 }
 
 fn children(file: &Path) -> Vec<PathBuf> {
-    let beside = file.parent().unwrap_or(Path::new("")).to_owned();
+    let beside = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
     let stem = file.file_stem().unwrap_or_default();
     let is_root =
         ["lib", "main", "mod", "build"].iter().any(|name| stem == *name) || beside.ends_with("bin");

@@ -2,6 +2,8 @@
 //!
 //! A rule that is to change is changed here, in the same commit, with the reason in `docs/decisions/`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;

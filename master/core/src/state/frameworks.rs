@@ -28,6 +28,8 @@ pub struct Instance {
     pub resources: Resources,
     /// Whether out of what is held back.
     pub held_back: bool,
+    /// Whether it has committed a turn. Its first one only says that it started, so that one forgives no failure.
+    pub has_begun: bool,
 }
 
 /// A blob under a framework's name for it.

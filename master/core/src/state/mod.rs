@@ -218,6 +218,7 @@ impl State {
                     cause: *cause,
                     resources: resources.clone(),
                     held_back: *held_back,
+                    has_begun: false,
                 };
                 self.apply_instance_began(*framework, instance);
             }

@@ -15,7 +15,10 @@ impl State {
         self.with_framework(id, |framework| {
             framework.turns = turn.number;
             framework.fuel = framework.fuel.saturating_add(turn.fuel);
-            framework.failures = 0;
+            let instance = framework.instance.as_mut();
+            if instance.is_some_and(|instance| std::mem::replace(&mut instance.has_begun, true)) {
+                framework.failures = 0;
+            }
             if framework.phase == FrameworkPhase::Submitted {
                 framework.phase = FrameworkPhase::Running;
             }
