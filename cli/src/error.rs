@@ -3,6 +3,7 @@
 //! Never decides what to do about an error. Its one surprise: `code` keeps the master's stable code, so that a verb
 //! can tell `framework-unknown` from the rest without reading words.
 
+use std::fmt::Write as _;
 use crate::out;
 use std::fmt::Display;
 use std::io::Write as _;
@@ -114,7 +115,8 @@ impl CliError {
             text.push('\n');
         }
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("{blue}hint{plain}: {hint}\n"));
+            // A string takes what is written.
+            let _written = writeln!(text, "{blue}hint{plain}: {hint}");
         }
         text
     }

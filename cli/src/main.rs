@@ -50,6 +50,7 @@ struct Cli {
     verb: Verb,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the program")]
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a cluster on this machine: a master and agents as processes of their own.

@@ -112,7 +112,7 @@ async fn print_logs(client: &Client, id: &str, follow: bool) -> Result<(), CliEr
                 return Ok(());
             }
             LogEnd::Cut if follow && !view.state.is_final() => {
-                tokio::time::sleep(RETRY_PAUSE).await
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             LogEnd::Cut => {
                 let lost =

@@ -27,7 +27,7 @@ pub(crate) fn run(paths: &[&str]) -> Result<(), Failure> {
     let files = stage::files(paths)?;
     setup::targets()?;
     setup::guests()?;
-    let tepui = setup::tepui(false)?;
+    let tepui = setup::tepui()?;
     say(&format!("counting the words of {} files on a master and {AGENTS} agents", files.len()));
     let own = std::env::current_exe()
         .map_err(|error| Failure(format!("cannot find xtask itself: {error}")))?;
@@ -147,7 +147,8 @@ mod checks {
 
     #[test]
     fn a_result_is_read_and_only_ten_words_are_shown() {
-        let lines: String = (0..20).map(|at| format!("{} w{at}\n", 100 - at)).collect();
+        let lines: Vec<String> = (0..20).map(|at| format!("{} w{at}\n", 100 - at)).collect();
+        let lines = lines.concat();
         let result = Counted::parse(&format!("words 1810 distinct 20\n{lines}")).unwrap();
         assert_eq!((result.words, result.distinct, result.top.lines().count()), (1_810, 20, 10));
         assert!(Counted::parse("nonsense").is_none());

@@ -106,13 +106,9 @@ pub(crate) fn guests_dir() -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// When it does not build.
-pub(crate) fn tepui(release: bool) -> Result<PathBuf, Failure> {
-    let mut build = cargo(&["build", "--package", "tepui"]);
-    if release {
-        build.args(&["--release"]);
-    }
-    build.run()?;
-    Ok(target_dir()?.join(if release { "release" } else { "debug" }).join("tepui"))
+pub(crate) fn tepui() -> Result<PathBuf, Failure> {
+    cargo(&["build", "--package", "tepui"]).run()?;
+    Ok(target_dir()?.join("debug/tepui"))
 }
 
 /// Where cargo builds.

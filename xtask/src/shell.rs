@@ -68,6 +68,11 @@ pub(crate) fn cargo(args: &[&str]) -> Program {
     program
 }
 
+/// A program that was built.
+pub(crate) fn program(path: &Path) -> Program {
+    Program { name: path.into(), args: Vec::new(), env: Vec::new() }
+}
+
 impl Program {
     /// Adds words.
     pub(crate) fn args(&mut self, args: &[&str]) -> &mut Self {
@@ -133,7 +138,7 @@ impl Program {
 
 impl std::fmt::Display for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = Path::new(&self.name).file_name().unwrap_or(OsStr::new("?"));
+        let name = Path::new(&self.name).file_name().unwrap_or_else(|| OsStr::new("?"));
         write!(f, "{}", name.display())?;
         self.args.iter().try_for_each(|arg| write!(f, " {}", arg.display()))
     }

@@ -19,7 +19,7 @@ struct Sum {
 pub(crate) fn run(quick: bool) -> Result<(), Failure> {
     setup::targets()?;
     setup::guests()?;
-    let tepui = setup::tepui(false)?;
+    let tepui = setup::tepui()?;
     let mut sum = Sum::default();
 
     let mut own = cargo(&["test", "--workspace", "--no-fail-fast"]);

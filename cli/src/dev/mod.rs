@@ -74,7 +74,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<ExitCode, CliError> {
         .dir
         .as_deref()
         .or_else(|| temporary.as_ref().map(tempfile::TempDir::path))
-        .unwrap_or(Path::new("."));
+        .unwrap_or_else(|| Path::new("."));
     let layout = Layout::open(root)?;
     let mut signals = Signals::listen(args.with_parent)?;
     let mut cluster = Cluster { layout, parts: Vec::new(), published: Vec::new() };

@@ -179,7 +179,7 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
                 }
             }
             Err(error) if error.exit == Exit::Unreachable && unreached < UNREACHED_MOST => {
-                unreached += 1
+                unreached += 1;
             }
             Err(error) => return Err(error),
         }

@@ -209,13 +209,17 @@ async fn start(client: &Client, request: &RunRequest) -> Result<Vec<String>, Cli
             Err(error) => error,
         };
         match error.code.as_deref() {
-            Some("framework-unknown" | "framework-ended") => {
-                submit_embedded(client, FRAMEWORK, GUEST)
-                    .await
-                    .map_err(|error| error.doing("the `run` framework"))?;
+            Some("framework-unknown" | "framework-ended" | "framework-held") => {
+                let submitted = submit_embedded(client, FRAMEWORK, GUEST).await;
+                // One that is stopping cannot be submitted until it has ended.
+                if let Err(error) = submitted
+                    && error.code.as_deref() != Some("framework-ended")
+                {
+                    return Err(error.doing("the `run` framework"));
+                }
             }
-            Some("request-timeout" | "too-many-requests" | "framework-stopping" | "not-leader") => {
-            }
+            // The key makes it safe to ask again.
+            Some("request-timeout" | "too-many-requests" | "scheduler-failed" | "not-leader") => {}
             None if error.exit == Exit::Unreachable && last.is_some() => {}
             // Nothing answered at all: say so at once.
             _ => return Err(error),

@@ -35,10 +35,22 @@ pub struct Cx {
     /// Where in `calls` the acceptance of an offer stands.
     accepted: BTreeMap<u64, usize>,
     /// What the cluster holds for our wants, as far as this instance knows.
-    stated: Option<Option<Vec<Want>>>,
+    stated: Stated,
     launches: usize,
     launch_bytes: usize,
     outcome: Option<Outcome>,
+}
+
+/// What this instance knows of the wants that the cluster holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stated {
+    /// Nothing: an earlier instance may have stated some.
+    #[default]
+    Unknown,
+    /// Offers come whole, as they fall.
+    Anything,
+    /// These.
+    Only(Vec<Want>),
 }
 
 impl Cx {
@@ -54,7 +66,7 @@ impl Cx {
             calls: Vec::new(),
             open: BTreeSet::new(),
             accepted: BTreeMap::new(),
-            stated: None,
+            stated: Stated::Unknown,
             launches: 0,
             launch_bytes: 0,
             outcome: None,
@@ -175,10 +187,11 @@ impl Cx {
     }
 
     fn state_wants(&mut self, wants: Option<Vec<Want>>) {
-        if self.stated.as_ref() == Some(&wants) {
+        let stated = wants.clone().map_or(Stated::Anything, Stated::Only);
+        if self.stated == stated {
             return;
         }
-        self.stated = Some(wants.clone());
+        self.stated = stated;
         self.calls.push(Call::Want(wants));
     }
 
@@ -245,16 +258,15 @@ impl Cx {
 
     /// Like [`Self::complete`], and keeps these blobs beyond the framework.
     pub fn complete_with(&mut self, message: impl Into<String>, results: Vec<String>) {
-        self.outcome.get_or_insert(Outcome { success: true, message: message.into(), results });
+        let message = message.into();
+        self.outcome.get_or_insert(Outcome { success: true, message, results });
     }
 
     /// Ends the framework: it could not do what it was for. Otherwise like [`Self::complete`].
     pub fn fail(&mut self, message: impl Into<String>) {
-        self.outcome.get_or_insert(Outcome {
-            success: false,
-            message: message.into(),
-            results: Vec::new(),
-        });
+        let message = message.into();
+        let results = Vec::new();
+        self.outcome.get_or_insert(Outcome { success: false, message, results });
     }
 
     /// Whether this turn ends the framework.
@@ -336,7 +348,7 @@ impl Cx {
         self.blobs.clone_from(&start.blobs);
         self.agents.clear();
         self.open.clear();
-        self.stated = None;
+        self.stated = Stated::Unknown;
     }
 
     pub(crate) fn learn(&mut self, agents: &[AgentInfo]) {
@@ -414,7 +426,7 @@ impl Accepting<'_> {
     fn count(&mut self, tasks: &[Task]) {
         self.cx.launches += tasks.len();
         self.cx.launch_bytes += tasks.iter().map(Task::answer_bytes).sum::<usize>();
-        let Some(Some(wants)) = &mut self.cx.stated else { return };
+        let Stated::Only(wants) = &mut self.cx.stated else { return };
         if let Some(want) = wants.iter_mut().find(|want| Some(want.id) == self.want) {
             want.count = want.count.saturating_sub(u32::try_from(tasks.len()).unwrap_or(u32::MAX));
         }

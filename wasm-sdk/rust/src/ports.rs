@@ -11,7 +11,7 @@ fn tidy(ranges: &[PortRange]) -> Vec<PortRange> {
     for range in sorted {
         match merged.last_mut() {
             Some(open) if range.first <= open.last.saturating_add(1) => {
-                open.last = open.last.max(range.last)
+                open.last = open.last.max(range.last);
             }
             _ => merged.push(range),
         }

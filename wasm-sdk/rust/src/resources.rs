@@ -105,10 +105,10 @@ fn custom_contains(have: &CustomResource, want: &CustomResource) -> bool {
 fn custom_minus(have: &mut CustomAmount, less: &CustomAmount) {
     match (have, less) {
         (CustomAmount::Milli(have), CustomAmount::Milli(less)) => {
-            *have = have.saturating_sub(*less)
+            *have = have.saturating_sub(*less);
         }
         (CustomAmount::Items(have), CustomAmount::Items(less)) => {
-            have.retain(|item| !less.contains(item))
+            have.retain(|item| !less.contains(item));
         }
         _ => {}
     }
@@ -117,7 +117,7 @@ fn custom_minus(have: &mut CustomAmount, less: &CustomAmount) {
 fn custom_plus(have: &mut CustomAmount, more: &CustomAmount) {
     match (have, more) {
         (CustomAmount::Milli(have), CustomAmount::Milli(more)) => {
-            *have = have.saturating_add(*more)
+            *have = have.saturating_add(*more);
         }
         (CustomAmount::Items(have), CustomAmount::Items(more)) => {
             have.extend(more.iter().cloned());

@@ -67,7 +67,7 @@ fn what_the_command_line_lets_through_the_master_refuses() {
     let large = cluster.scratch("large.wasm");
     fs::write(&large, vec![0; (32 << 20) + 1]).unwrap();
     let put = cluster.json(&["blob", "put", &large.display().to_string()]);
-    let digest = put.get("digest").and_then(Value::as_str).unwrap().trim_start_matches("sha256:");
+    let digest = put.pointer("/0/digest").and_then(Value::as_str).unwrap().trim_start_matches("sha256:");
     let refused = cluster.api().post(&format!("/modules/{digest}/check?kind=command"), &json!({}));
     let code = refused.body.get("code").and_then(Value::as_str);
     assert_eq!((refused.status, code), (422, Some("module-too-large")), "{refused:?}");
@@ -88,7 +88,8 @@ fn a_bad_manifest_is_told_with_its_file_its_line_and_what_is_allowed() {
         ("[modules]\nmap = \"gone.wasm\"\n", 5, ["gone.wasm", "hint: "]),
         ("[resources]\ncpus = -1\n", 5, ["-1", "0.5"]),
         ("[resources]\nmemory = \"-64MiB\"\n", 5, ["-64MiB", "1GiB"]),
-        ("[resources]\nmemory = 64MB\n", 5, ["64MB", "tepui.toml"]),
+        ("[resources]\nmemory = \"64MB\"\n", 5, ["64MB", "64MiB"]),
+        ("[resources\n", 4, ["error: ", "tepui.toml"]),
     ] {
         fs::write(dir.join("tepui.toml"), format!("{head}{rest}")).unwrap();
         let ran = submit(&cluster, &dir);

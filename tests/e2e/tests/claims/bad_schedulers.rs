@@ -1,6 +1,6 @@
 //! Schedulers that misbehave: each bears the consequences, with the reason, and a good one beside them all goes on.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tepui_e2e::{Cluster, Folder};
 
 /// How it is bad, and where the reason for what is done about it stands.
@@ -30,41 +30,68 @@ fn good(name: &str) -> Folder {
 #[test]
 fn a_bad_scheduler_is_told_what_it_did_and_a_good_one_beside_it_completes() {
     let cluster = Cluster::start(2);
-    let silent = ["floods-log", "sits-on-offers"];
-    let folders: Vec<Folder> =
-        MODES.iter().map(|(mode, _)| *mode).chain(silent).map(bad).collect();
-    for folder in &folders {
+    let modes: Vec<&str> = MODES.iter().map(|(mode, _)| *mode).collect();
+    for folder in modes.iter().copied().map(bad) {
         let _ran = cluster.submit(folder.written()).good();
     }
-    let fifteen = good("good");
-    let _ran = cluster.submit(fifteen.written()).good();
-    let ended = cluster.api().wait_ended("good");
-    assert_eq!(ended.get("success"), Some(&Value::Bool(true)), "{ended}");
-    assert_eq!(ended.pointer("/tasks/finished").and_then(Value::as_u64), Some(3), "{ended}");
+    complete_good(&cluster, "good");
 
     for (mode, told) in MODES {
         await_told(&cluster, mode, told);
     }
-    // Some do their work in the end; the others never get anywhere, and launch nothing.
+    // One does its work in spite of all; those that never get beyond their start are held; none of these launches anything.
     let brave = cluster.api().wait_ended("traps-every-third-turn");
     assert_eq!(brave.get("success"), Some(&Value::Bool(true)), "{brave}");
-    for mode in ["never-returns", "hog", "recurse", "huge-answer", "sits-on-offers"] {
+    for mode in ["never-returns", "hog", "recurse", "huge-answer"] {
+        await_told(&cluster, mode, &Told::Event("held", "failures in a row"));
         let view = cluster.json(&["framework", "show", mode]);
-        assert_ne!(view.get("phase").and_then(Value::as_str), Some("ended"), "{view}");
-        let tasks = view.get("tasks").and_then(Value::as_object).unwrap();
-        assert!(tasks.values().all(|count| count.as_u64() == Some(0)), "{view}");
+        assert_eq!(view.get("phase").and_then(Value::as_str), Some("held"), "{view}");
+        assert_eq!(view.get("tasks"), Some(&json!({})), "{view}");
     }
-    for mode in folders.iter().zip(MODES).map(|(_, (mode, _))| *mode).chain(silent) {
+    stop_all(&cluster, &modes);
+}
+
+#[test]
+fn offers_that_a_scheduler_sits_on_are_taken_back_and_a_good_one_gets_them() {
+    let cluster = Cluster::start(1);
+    let _ran = cluster.submit(bad("sits-on-offers").written()).good();
+    // Once it holds all that there is.
+    cluster.api().wait("/frameworks/sits-on-offers?wait=ended&timeout_ms=200", |view| {
+        view.get("offers").and_then(Value::as_u64) == Some(1)
+    });
+    complete_good(&cluster, "good");
+    stop_all(&cluster, &["sits-on-offers"]);
+}
+
+#[test]
+fn a_scheduler_that_floods_its_log_is_cut_short_and_its_events_stay_few() {
+    let cluster = Cluster::start(1);
+    let _ran = cluster.submit(bad("floods-log").written()).good();
+    await_told(&cluster, "floods-log", &Told::Event("log-info", "xxxx"));
+    complete_good(&cluster, "good");
+    let events = cluster.json(&["framework", "events", "floods-log"]);
+    assert!(events.as_array().unwrap().len() <= 256, "{}", events.as_array().unwrap().len());
+    assert!(events.to_string().len() < 1 << 20, "{} bytes of events", events.to_string().len());
+    stop_all(&cluster, &["floods-log"]);
+}
+
+fn complete_good(cluster: &Cluster, name: &str) {
+    let _ran = cluster.submit(good(name).written()).good();
+    let ended = cluster.api().wait_ended(name);
+    assert_eq!(ended.get("success"), Some(&Value::Bool(true)), "{ended}");
+    assert_eq!(ended.pointer("/tasks/finished").and_then(Value::as_u64), Some(3), "{ended}");
+}
+
+/// Stops what has not ended, and sees that all that was held has come home and is of use.
+fn stop_all(cluster: &Cluster, modes: &[&str]) {
+    for mode in modes {
         let view = cluster.json(&["framework", "show", mode]);
         if view.get("phase").and_then(Value::as_str) != Some("ended") {
             let _ran = cluster.tepui(["framework", "stop", mode]).good();
         }
         cluster.api().wait_ended(mode);
     }
-    // What they held has come home.
-    let again = good("after");
-    let _ran = cluster.submit(again.written()).good();
-    assert_eq!(cluster.api().wait_ended("after").get("success"), Some(&Value::Bool(true)));
+    complete_good(cluster, "after");
     for agent in cluster.json(&["agent", "ls"]).as_array().unwrap() {
         assert_eq!(agent.get("tasks").and_then(Value::as_u64), Some(0), "{agent}");
         assert_eq!(agent.pointer("/used/memory_bytes").and_then(Value::as_u64), Some(0), "{agent}");

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stand outside of them here")]
 
 mod bad_input;
+mod bad_peers;
 mod bad_schedulers;
 mod bad_tasks;
+mod dev;
+mod readme;
 mod run;
 mod wordcount;

@@ -146,7 +146,7 @@ impl FakeCluster {
         let mut status = status(&spec.id, TaskState::Staging, "none", self.now);
         status.agent = Some(agent.to_owned());
         self.launched.push(spec.id.clone());
-        let mut running = status.clone();
+        let mut running = status;
         running.state = TaskState::Running;
         self.waiting.push(Event::TaskUpdated(running.clone()));
         self.tasks
