@@ -13,7 +13,7 @@ use crate::{p1, p2};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use tepui_proto::cell::{CellEvent, CommandEnd, RunCommand};
+use tepui_proto::cell::{CommandEnd, RunCommand};
 use tepui_proto::control::{LogStream, ModuleKind};
 use tepui_proto::{Reason, TaskState, Usage, limits};
 use wasmtime::{Engine, Linker, Store, component};
@@ -93,16 +93,15 @@ impl CommandHost {
     }
 }
 
-/// Runs a command to its end. Emits [`CellEvent::Started`] and what it logs and sends to the link's outbox, but not
-/// its end. Needs a tokio runtime with time.
+/// Runs a command to its end. Emits [`tepui_proto::cell::CellEvent::Started`] and what it logs and sends to the link's
+/// outbox, but not its end. A command that ends within its first slice and says nothing is not said to have started: its
+/// end is told at once, and saves the agent a record and the scheduler an event. Needs a tokio runtime with time.
 pub async fn run_command(
     module: &CommandModule,
     mut run: RunCommand,
     link: &Arc<TaskLink>,
 ) -> CommandEnd {
     let mut watch = Watch::new(link.begun(), run.wall_ms).for_task(run.cpu_milli, link);
-    // Nobody may be left to hear it; the command is then about to be dropped.
-    drop(link.outbox.send(Outgoing::Event(CellEvent::Started(link.launch))).await);
     let (outcome, mut usage) = match &module.0 {
         Kind::P1(linked) => match p1::store(linked, &mut run, link) {
             Ok(mut store) => {
@@ -197,7 +196,7 @@ async fn finish(
     let (stdout, stderr) = (link.log(LogStream::Stdout), link.log(LogStream::Stderr));
     for stream in [LogStream::Stdout, LogStream::Stderr] {
         if link.log(stream).is_untold() {
-            // As above: nobody may be left to hear it.
+            // Nobody may be left to hear it; the command is then about to be dropped.
             drop(link.outbox.send(Outgoing::Grown(Arc::clone(link), stream)).await);
         }
     }

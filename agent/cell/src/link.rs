@@ -5,7 +5,7 @@
 use crate::log::LogFile;
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tepui_proto::LaunchNumber;
@@ -56,6 +56,8 @@ pub struct TaskLink {
     stored: AtomicU64,
     /// After a change of `inbox` or `stored`.
     pub(crate) changed: Notify,
+    /// Whether the agent was told that it runs.
+    is_started: AtomicBool,
 }
 
 impl TaskLink {
@@ -72,7 +74,16 @@ impl TaskLink {
             inbox: Mutex::new(VecDeque::new()),
             stored: AtomicU64::new(0),
             changed: Notify::new(),
+            is_started: AtomicBool::new(false),
         })
+    }
+
+    /// Tells the agent, once, that its code runs. If the queue is full, the next occasion tells it, or its end does.
+    pub(crate) fn tell_started(&self) {
+        if !self.is_started.load(Ordering::Relaxed) {
+            let event = Outgoing::Event(CellEvent::Started(self.launch));
+            self.is_started.store(self.outbox.try_send(event).is_ok(), Ordering::Relaxed);
+        }
     }
 
     /// Asks for its end after so many milliseconds; the earliest wish counts.

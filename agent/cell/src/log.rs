@@ -114,6 +114,7 @@ impl LogSink {
     fn take(&self, bytes: &[u8]) {
         let log = self.link.log(self.stream);
         if log.append(bytes) && !log.on_its_way.swap(true, Ordering::AcqRel) {
+            self.link.tell_started();
             let grown = Outgoing::Grown(Arc::clone(&self.link), self.stream);
             // If the queue is full, the next write or the end of the command tells it.
             if self.link.outbox.try_send(grown).is_err() {

@@ -54,7 +54,10 @@ pub enum CellError {
 /// If the socket fails, the agent sends what is not a frame, or the pool cannot be had.
 pub async fn run_cell(socket: &Path) -> Result<(), CellError> {
     process::bound_cell();
-    serve(UnixStream::connect(socket).await?).await
+    let stream = UnixStream::connect(socket).await?;
+    // As a task: whoever is woken by the socket then reads it too, and runs what it was told; one thread, no hand-over.
+    let served = tokio::spawn(serve(stream)).await;
+    served.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
 /// Serves one agent until the stream ends; everything that still runs is then dropped.

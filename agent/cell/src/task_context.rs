@@ -58,6 +58,7 @@ impl task_context::Host for State {
         }
         self.sent += 1;
         let number = self.sent;
+        self.link.tell_started();
         let message = CellEvent::Message { launch: self.link.launch, number, data };
         if self.link.outbox.send(Outgoing::Event(message)).await.is_err() {
             return Ok(Err("the agent is gone".to_owned()));

@@ -119,7 +119,7 @@ impl<'a> Watch<'a> {
         match polled {
             Ok(Poll::Ready(output)) => return Poll::Ready(Watched::Done(output)),
             Err(_panic) => return Poll::Ready(Watched::Panicked),
-            Ok(Poll::Pending) => {}
+            Ok(Poll::Pending) => self.link.into_iter().for_each(TaskLink::tell_started),
         }
         if let Some(wait) =
             self.bucket.as_mut().and_then(|bucket| bucket.charge(Instant::now(), spent))

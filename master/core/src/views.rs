@@ -60,7 +60,11 @@ impl Leader {
             tenant: framework.submission.tenant.0.clone(),
             roles: framework.submission.roles.iter().map(|role| role.0.clone()).collect(),
             phase: framework.phase,
-            message: framework.message.clone(),
+            // How it ended in its own words goes before how its last instance did.
+            message: framework
+                .completed
+                .as_ref()
+                .map_or_else(|| framework.message.clone(), |completed| completed.message.clone()),
             success: framework
                 .completed
                 .as_ref()

@@ -337,6 +337,30 @@ fn a_scheduler_that_fails_is_restarted_with_its_events_and_held_after_a_run_of_f
 }
 
 #[test]
+fn a_scheduler_that_starts_well_and_fails_at_its_first_offers_each_time_is_held_too() {
+    let mut cluster = Cluster::new();
+    let mut orders = cluster.submit();
+    for failure in 1..=8 {
+        let (mark, events) = turn(&orders).unwrap();
+        assert!(matches!(events[0], Event::Started(_)), "instance {failure}");
+        let (mark, events) = turn(&cluster.answer(mark, Vec::new())).unwrap();
+        assert_eq!(offers(&events).len(), 1);
+        let frame = FromScheduler::Failed {
+            mark: Some(mark),
+            failure: SchedulerFailure::OutOfFuel,
+            message: "endless".into(),
+            log: Vec::new(),
+        };
+        let (framework, incarnation) = (FrameworkId(1), mark.incarnation);
+        cluster.input(Input::SchedulerSaid { framework, incarnation, frame });
+        cluster.input(Input::AgentHeard(CONNECTION));
+        orders = cluster.step(10_000);
+    }
+    let view = cluster.leader.framework_view(&Tenant::from("acme"), "batch").unwrap();
+    assert_eq!((view.phase, view.failures), (tepui_proto::api::FrameworkPhase::Held, 8));
+}
+
+#[test]
 fn a_completed_framework_ends_when_its_last_task_has() {
     let mut cluster = Cluster::new();
     let (mark, offered) = cluster.offered();

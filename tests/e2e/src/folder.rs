@@ -69,8 +69,7 @@ impl Folder {
     /// Writes the manifest and gives the folder.
     pub fn written(&self) -> &Path {
         let Self { head, modules, blobs, config, .. } = self;
-        let text =
-            format!("{head}\n[modules]\n{modules}\n[blobs]\n{blobs}\n[config]\n{config}");
+        let text = format!("{head}\n[modules]\n{modules}\n[blobs]\n{blobs}\n[config]\n{config}");
         fs::write(self.file("tepui.toml"), text).unwrap();
         self.dir.path()
     }

@@ -54,10 +54,7 @@ pub struct Program {
 
 impl Program {
     /// A program with its arguments; without input.
-    pub fn new(
-        path: impl AsRef<OsStr>,
-        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    ) -> Self {
+    pub fn new(path: impl AsRef<OsStr>, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let mut command = Command::new(path);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, input: Vec::new() }

@@ -28,9 +28,8 @@ pub fn scramble(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     // Knuth's constants for a linear generator; the high bits are the good ones.
     let mut next = |below: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     let separators = b" \n\t.,;-_'0123\x00\x80\xc3\xff";

@@ -5,7 +5,11 @@
 //! the moment before, and a ratio that is too high is measured again, since what disturbs from outside passes and a bad
 //! neighbour stays.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stand outside of them here")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests stand outside of them here"
+)]
 
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -101,8 +105,9 @@ fn bad_neighbours_do_not_double_the_latency_of_a_good_one() {
         ratios.push((*mode, ratio(api, &noop, beside)));
     }
     for mode in SCHEDULERS {
-        let folder =
-            Folder::new(mode, "bad-scheduler.wasm").module("noop", "noop.wasm").config("mode", mode);
+        let folder = Folder::new(mode, "bad-scheduler.wasm")
+            .module("noop", "noop.wasm")
+            .config("mode", mode);
         let beside = |measure: &dyn Fn() -> Duration| {
             let _ran = cluster.submit(folder.written()).good();
             let took = measure();

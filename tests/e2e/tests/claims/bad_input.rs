@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use tepui_e2e::{Cluster, Folder, Program, Ran, tepui_program};
+use tepui_e2e::{Cluster, Folder, Program, Ran, guest, tepui_program};
 
 /// `error: …`, then causes, then perhaps a hint; every line of it one of these.
 fn assert_refused(ran: &Ran, code: i32, words: &[&str]) {
@@ -56,9 +56,50 @@ fn a_bad_module_is_refused_at_submit_with_a_hint_and_nothing_stays() {
     }
     // A command is no scheduler.
     let folder = Folder::new("swapped", "hello.wasm");
-    assert_refused(&submit(&cluster, folder.written()), 1, &["module-invalid", "a scheduler", "hint: "]);
+    assert_refused(
+        &submit(&cluster, folder.written()),
+        1,
+        &["module-invalid", "a scheduler", "hint: "],
+    );
     assert_eq!(cluster.json(&["framework", "ls"]), json!([]));
     assert_eq!(cluster.json(&["task", "ls"]), json!([]));
+}
+
+/// A small module that the compiler needs gibibytes for: many values that live through as many branches.
+fn explosive() -> Vec<u8> {
+    let (locals, branches) = (2_000, 20_000);
+    let branch = |at: usize| {
+        let (one, other) = (at % locals, (at * 7_919 + 1) % locals);
+        format!(
+            "local.get {other} if local.get {one} local.get {other} i32.add local.set {one} end\n"
+        )
+    };
+    let body: String = (0..branches).map(branch).collect();
+    let declared = "i32 ".repeat(locals);
+    let text = format!(
+        r#"(module (memory (export "memory") 1) (func (export "_start") (local {declared})
+            loop {body} local.get 0 br_if 0 end))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn a_module_that_is_too_much_for_the_compiler_is_refused_and_nobody_else_waits_for_it() {
+    let cluster = Cluster::start(1);
+    let path = cluster.scratch("explosive.wasm");
+    fs::write(&path, explosive()).unwrap();
+    let hello = guest("hello.wasm").display().to_string();
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| cluster.tepui([OsStr::new("run"), path.as_os_str()]));
+        assert_eq!(cluster.tepui(["run", &hello]).good().text(), "hello\n");
+        assert!(!refused.is_finished(), "it was over too soon to be a test");
+        assert_refused(&refused.join().unwrap(), 1, &["cannot run", "module-uncompilable"]);
+    });
+    // The second time the verdict is known.
+    let words = [OsStr::new("run"), path.as_os_str()];
+    assert_refused(&cluster.tepui(words), 1, &["module-uncompilable"]);
+    let tasks = cluster.json(&["task", "ls"]);
+    assert_eq!(tasks.as_array().map(Vec::len), Some(1), "{tasks}");
 }
 
 #[test]
@@ -67,7 +108,8 @@ fn what_the_command_line_lets_through_the_master_refuses() {
     let large = cluster.scratch("large.wasm");
     fs::write(&large, vec![0; (32 << 20) + 1]).unwrap();
     let put = cluster.json(&["blob", "put", &large.display().to_string()]);
-    let digest = put.pointer("/0/digest").and_then(Value::as_str).unwrap().trim_start_matches("sha256:");
+    let digest =
+        put.pointer("/0/digest").and_then(Value::as_str).unwrap().trim_start_matches("sha256:");
     let refused = cluster.api().post(&format!("/modules/{digest}/check?kind=command"), &json!({}));
     let code = refused.body.get("code").and_then(Value::as_str);
     assert_eq!((refused.status, code), (422, Some("module-too-large")), "{refused:?}");

@@ -7,9 +7,7 @@ use std::time::Duration;
 use tepui_e2e::{Cluster, PATIENCE, guest, memory_bytes};
 use tepui_proto::control::{AgentMessage, AgentStream, Hello, MasterMessage};
 use tepui_proto::{Digest, LaunchNumber, Life, Resources, Term};
-use tepui_transport::{
-    Authority, Connection, DialError, Dialer, Identity, PeerRole, client,
-};
+use tepui_transport::{Authority, Connection, DialError, Dialer, Identity, PeerRole, client};
 
 /// How often each quick trick is played, so that what a master keeps of one would add up.
 const ROUNDS: usize = 40;

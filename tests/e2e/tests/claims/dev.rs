@@ -5,17 +5,18 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tepui_e2e::{
     Cluster, Folder, PATIENCE, Program, Watched, children, command_line, guest, tepui_program,
 };
+use tepui_proto::limits;
 
 #[test]
 fn a_master_that_is_killed_comes_back_with_all_that_it_had() {
     let cluster = Cluster::start(2);
     let words = Folder::wordcount("words", &[b"so it is so".to_vec()], 4);
     let submit = ["framework", "submit", "--wait"].map(OsStr::new);
-    let _ran =
-        cluster.tepui(submit.into_iter().chain([words.written().as_os_str()])).good();
+    let _ran = cluster.tepui(submit.into_iter().chain([words.written().as_os_str()])).good();
     let hello = guest("hello.wasm").display().to_string();
     for code in ["0", "3"] {
         let ran = cluster.tepui(["run", &hello, "--", "--exit", code]);
@@ -34,7 +35,13 @@ fn a_master_that_is_killed_comes_back_with_all_that_it_had() {
     };
     let before = look();
     cluster.kill("master");
+    let begun = Instant::now();
     cluster.api().wait_agents(2);
+    let (took, silence) = (begun.elapsed(), Duration::from_millis(limits::AGENT_TIMEOUT_MS));
+    assert!(
+        took < silence,
+        "agents took {took:?}: they were not told, and waited for the silence to end"
+    );
     assert_eq!(look(), before);
     assert_eq!(cluster.blob("words", "result"), "words 4 distinct 3\n2 so\n1 is\n1 it\n");
     assert_eq!(cluster.tepui(["run", &hello, "--", "again"]).good().text(), "hello again\n");
@@ -46,11 +53,11 @@ fn dev(dir: &Path, rest: &str) -> Program {
     let (tepui, hello) = (tepui_program(), guest("hello.wasm"));
     let dev = ["dev", "--agents", "2", "--dir"].map(OsStr::new);
     let command = ["--", "sh", "-c", &script].map(OsStr::new);
-    let args = dev
-        .into_iter()
-        .chain([dir.as_os_str()])
-        .chain(command)
-        .chain([tepui.as_os_str(), hello.as_os_str(), dir.as_os_str()]);
+    let args = dev.into_iter().chain([dir.as_os_str()]).chain(command).chain([
+        tepui.as_os_str(),
+        hello.as_os_str(),
+        dir.as_os_str(),
+    ]);
     let program = Program::new(&tepui, args).without_env("TEPUI_CONTEXT");
     program.env("XDG_STATE_HOME", dir.join("state"))
 }
@@ -69,7 +76,10 @@ fn a_command_gets_a_cluster_and_gives_its_exit_code_and_nothing_is_left_running(
         let dir = folder.path().display().to_string();
         assert!(!words.iter().any(|word| word.starts_with(&dir)), "{pid} still runs: {words:?}");
     }
-    assert!(!folder.path().join("context.toml").exists(), "a cluster that is gone is still told of");
+    assert!(
+        !folder.path().join("context.toml").exists(),
+        "a cluster that is gone is still told of"
+    );
 }
 
 #[test]

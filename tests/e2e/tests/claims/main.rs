@@ -1,6 +1,10 @@
 //! What Tepui claims, with real processes: a claim a test, a theme a file.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stand outside of them here")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests stand outside of them here"
+)]
 
 mod bad_input;
 mod bad_peers;

@@ -48,7 +48,8 @@ fn instances_are_told_apart_and_files_go_in_and_come_out() {
     let (input, output) = (format!("{}=p0", source.display()), format!("out={}", kept.display()));
     let counter = guest("wordcount-task.wasm").display().to_string();
     let files = ["--input", &input, "--output", &output];
-    let words = ["run", &counter].into_iter().chain(files).chain(["--", "map", "out", "0:0:18:1:p0"]);
+    let words =
+        ["run", &counter].into_iter().chain(files).chain(["--", "map", "out", "0:0:18:1:p0"]);
     let _ran = cluster.tepui(words).good();
     let counts = fs::read_to_string(&kept).unwrap();
     assert!(counts.contains("be") && counts.contains("not"), "{counts}");
@@ -67,7 +68,8 @@ fn a_request_that_is_sent_twice_starts_nothing_twice() {
     let first = cluster.api().get("/tasks/run/r1-0");
     let count = || cluster.json(&["task", "ls", "--framework", "run"]).as_array().unwrap().len();
     let module = cluster.json(&["blob", "put", &hello]);
-    let module = module.pointer("/0/digest").and_then(Value::as_str).unwrap().trim_start_matches("sha256:");
+    let module =
+        module.pointer("/0/digest").and_then(Value::as_str).unwrap().trim_start_matches("sha256:");
     let request = json!({
         "key": "once", "module": format!("sha256:{module}"), "cpu_milli": 100,
         "memory_bytes": 16 << 20, "instances": 2,

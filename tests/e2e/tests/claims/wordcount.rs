@@ -8,8 +8,9 @@ use tepui_e2e::{Cluster, Folder, Ran, count, scramble};
 
 /// A word longer than many splits, words that begin and end at every place of a split, no words, no bytes.
 fn awkward() -> Vec<Vec<u8>> {
-    let staircase: Vec<u8> =
-        (1..24).flat_map(|length| [vec![b'a' + length; usize::from(length)], vec![b' ']].concat()).collect();
+    let staircase: Vec<u8> = (1..24)
+        .flat_map(|length| [vec![b'a' + length; usize::from(length)], vec![b' ']].concat())
+        .collect();
     vec![
         staircase,
         Vec::new(),
@@ -46,7 +47,8 @@ fn an_agent_that_is_killed_amid_a_count_changes_nothing_in_it() {
 #[test]
 fn cells_that_are_killed_amid_a_count_change_nothing_in_it() {
     through_a_death(|cluster| {
-        let busy = (1..=3).map(|n| format!("agent-{n}")).find(|agent| !cluster.cells(agent).is_empty());
+        let busy =
+            (1..=3).map(|n| format!("agent-{n}")).find(|agent| !cluster.cells(agent).is_empty());
         cluster.kill_cells(&busy.unwrap());
     });
 }
