@@ -1,7 +1,5 @@
 //! Every story is told as it is written down. `UPDATE=1` writes them anew; the change is read as a diff.
 
-#![expect(clippy::expect_used, reason = "a test ends at what it did not expect")]
-
 use std::path::Path;
 
 #[test]
