@@ -24,6 +24,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post, put};
 use axum::{Router, http::StatusCode};
+use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use error::Failure;
@@ -115,11 +116,14 @@ pub(crate) fn server(
     listener: TcpListener,
     identity: &Identity,
     handle: Handle<SocketAddr>,
-) -> Result<Server<SocketAddr, RustlsAcceptor>, HttpError> {
+) -> Result<Server<SocketAddr, RustlsAcceptor<NoDelayAcceptor>>, HttpError> {
     let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let config = RustlsConfig::from_config(Arc::new(tls(identity)?));
-    let server = axum_server::from_tcp_rustls(listener, config);
-    let mut server = server.map_err(|source| HttpError::Listen { address, source })?.handle(handle);
+    // Answers are a few small frames; with Nagle's algorithm each would wait 40 ms for the client's kernel.
+    let acceptor = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor::new());
+    let server = axum_server::from_tcp(listener);
+    let server = server.map_err(|source| HttpError::Listen { address, source })?;
+    let mut server = server.handle(handle).acceptor(acceptor);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
     server
         .http_builder()

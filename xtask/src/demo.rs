@@ -93,10 +93,18 @@ fn stage_framework(paths: &[&str], dir: &Path) -> Result<(), Failure> {
     let mut manifest = String::from(
         "name = \"wordcount\"\nroles = [\"*\"]\nscheduler = \"wordcount.wasm\"\n\n[modules]\ntask = \"wordcount-task.wasm\"\n\n[blobs]\n",
     );
-    for blob in blobs {
+    for blob in &blobs {
         // Writing into a string does not fail.
         let _written = writeln!(manifest, "\"{blob}\" = \"{blob}\"");
     }
+    let bytes: u64 = blobs
+        .iter()
+        .filter_map(|blob| fs::metadata(dir.join(blob)).ok())
+        .map(|file| file.len())
+        .sum();
+    // Some dozens of map tasks, whatever the size, as long as each has something to do.
+    let split_bytes = (bytes / 24).clamp(64 << 10, 1 << 20);
+    let _written = write!(manifest, "\n[config]\nsplit_bytes = \"{split_bytes}\"\n");
     let path = dir.join("tepui.toml");
     fs::write(&path, manifest).map_err(|error| Failure::file("write", &path, &error))
 }

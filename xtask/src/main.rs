@@ -58,7 +58,8 @@ fn lint() -> Result<(), Failure> {
 fn bench(words: &[&str]) -> Result<(), Failure> {
     setup::targets()?;
     setup::guests()?;
-    shell::cargo(&["build", "--release", "--package", "tepui", "--package", "tepui-bench"]).run()?;
+    shell::cargo(&["build", "--release", "--package", "tepui", "--package", "tepui-bench"])
+        .run()?;
     let built = setup::target_dir()?.join("release");
     let mut bench = shell::program(&built.join("tepui-bench"));
     bench.args(words).env("TEPUI_BIN", &built.join("tepui"));

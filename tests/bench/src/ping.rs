@@ -1,8 +1,8 @@
 //! `accept-to-final`: from an accepted offer to the terminal status, as a scheduler sees them, one task at a time.
 //!
 //! A guest has no clock but that of its turn, so this process takes the scheduler's place: it joins the cluster as an agent
-//! of its own, over real QUIC with a certificate of the cluster's authority, and is the only one with room for a scheduler
-//! that asks for [`SCHEDULER_CPUS`]. It answers each turn at once and runs nothing else; tasks can only go to the real agent,
+//! of its own, over real QUIC with a certificate of the cluster's authority, and is the one that holds back enough for a
+//! scheduler that asks for [`SCHEDULER_CPUS`]. It answers each turn at once and runs nothing else; tasks can only go to the real agent,
 //! since the scheduler wants no other. The time begins before the answer with the acceptance is written, and ends when the
 //! turn with the terminal status is read. Between them lie: QUIC, the master's commit (one sync), QUIC, the agent's record
 //! (one sync), its cell, the run, the agent's report (one sync), QUIC, the master's commit (one sync), QUIC. What is not in
@@ -24,8 +24,8 @@ use tepui_proto::{
 };
 use tepui_transport::{Authority, Connection, PeerRole, QuicReader, QuicWriter};
 
-/// More than the real agent has in all.
-const SCHEDULER_CPUS: u64 = 64;
+/// More than the real agent holds back for schedulers; a place there is preferred to one among the tasks.
+const SCHEDULER_CPUS: u64 = 1;
 /// A twentieth of it is held back for schedulers.
 const OWN_CPU_MILLI: u64 = 2_000_000;
 const OWN_MEMORY_BYTES: u64 = 4 << 30;
