@@ -116,8 +116,10 @@ pub(crate) async fn fetch(
         return stream(client, digest, out::data).await;
     };
     let failed = |error: std::io::Error| CliError::file("write", path, &error);
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
     let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     stream(client, digest, |bytes| draft.as_file_mut().write_all(bytes).map_err(failed)).await?;
     loosen(draft.as_file()).map_err(failed)?;

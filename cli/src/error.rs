@@ -3,9 +3,9 @@
 //! Never decides what to do about an error. Its one surprise: `code` keeps the master's stable code, so that a verb
 //! can tell `framework-unknown` from the rest without reading words.
 
-use std::fmt::Write as _;
 use crate::out;
 use std::fmt::Display;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;

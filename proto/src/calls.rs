@@ -6,7 +6,10 @@ use crate::{Resources, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 /// A step of an acceptance.
-#[expect(clippy::large_enum_variant, reason = "launches are what acceptances are made of; a box each would cost more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "launches are what acceptances are made of; a box each would cost more"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
     /// Launch a task.

@@ -425,7 +425,12 @@ impl Agent {
     }
 
     /// A command for a tenant's cell, which is started if it is not there.
-    pub(crate) fn tell_cell(&mut self, tenant: &Tenant, command: CellCommand, effects: &mut Effects) {
+    pub(crate) fn tell_cell(
+        &mut self,
+        tenant: &Tenant,
+        command: CellCommand,
+        effects: &mut Effects,
+    ) {
         if self.cells.insert(tenant.clone()) {
             effects.order(Effect::StartCell(tenant.clone()));
         }

@@ -1,5 +1,7 @@
 //! Claims about the agent, through `handle` and its effects alone.
 
+mod schedulers;
+
 use crate::{Agent, Effect, Effects, Input, Prepared, Profile, Record, Refused, Snapshot};
 use tepui_proto::cell::{CellCommand, CellEvent, CommandEnd};
 use tepui_proto::control::{AgentMessage, Launch, MasterMessage, ModuleKind, Report, ReportBody};
@@ -498,78 +500,4 @@ fn a_snapshot_and_the_records_after_it_are_the_state() {
     let other = Profile { life: Life(1), ..profile() };
     let (fresh, _) = Agent::recover(other, now, Some(snapshot), Vec::new());
     assert_eq!(fresh.launch_mark(), LaunchNumber(0), "another life begins with nothing");
-}
-
-fn open(incarnation: u64) -> Open {
-    Open {
-        framework: FrameworkId(4),
-        tenant: "acme".into(),
-        name: "f".to_owned(),
-        term: Term(1),
-        incarnation: Incarnation(incarnation),
-        module: Digest([3; 32]),
-        memory_bytes: 1,
-        turn_fuel: 1,
-        turn_wall_ms: 1,
-    }
-}
-
-fn host(bench: &mut Bench, incarnation: u64) -> Vec<Effect> {
-    let mut orders = bench.say(Input::SchedulerOpened(open(incarnation)));
-    let framework = FrameworkId(4);
-    let result = Ok("c".to_owned());
-    orders.extend(bench.say(Input::SchedulerPrepared {
-        framework,
-        incarnation: Incarnation(incarnation),
-        result,
-    }));
-    orders
-}
-
-#[test]
-fn a_newer_instance_of_a_scheduler_replaces_the_older_and_never_the_other_way() {
-    let mut bench = Bench::new();
-    host(&mut bench, 2);
-    let older = bench.say(Input::SchedulerOpened(open(1)));
-    assert_eq!(
-        older,
-        [Effect::CloseSchedulerStream { framework: FrameworkId(4), incarnation: Incarnation(1) }]
-    );
-    let orders = host(&mut bench, 3);
-    let (framework, incarnation) = (FrameworkId(4), Incarnation(2));
-    assert!(commands(&orders).contains(&CellCommand::CloseScheduler { framework, incarnation }));
-    assert!(
-        orders.contains(&Effect::ReadSchedulerStream { framework, incarnation: Incarnation(3) })
-    );
-    let frame = ToScheduler::State { pairs: Vec::new(), last: true };
-    assert!(
-        bench
-            .say(Input::SchedulerFrame { framework, incarnation, frame: frame.clone() })
-            .is_empty()
-    );
-    let incarnation = Incarnation(3);
-    assert_eq!(
-        commands(&bench.say(Input::SchedulerFrame { framework, incarnation, frame })).len(),
-        1
-    );
-}
-
-#[test]
-fn a_cell_does_not_speak_for_another_tenant() {
-    let mut bench = Bench::new();
-    bench.start(1);
-    host(&mut bench, 1);
-    let frame = FromScheduler::Failed {
-        mark: None,
-        failure: SchedulerFailure::Trapped,
-        message: String::new(),
-        log: Vec::new(),
-    };
-    let scheduler =
-        CellEvent::Scheduler { framework: FrameworkId(4), incarnation: Incarnation(1), frame };
-    for event in
-        [scheduler, CellEvent::Message { launch: LaunchNumber(1), number: 1, data: vec![] }]
-    {
-        assert!(bench.say(Input::CellSaid { tenant: "evil".into(), event }).is_empty());
-    }
 }

@@ -52,7 +52,8 @@ impl Entry {
     /// # Errors
     /// A version that is not known, or a body that cannot be read.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| EntryError::Body)?;
+        let (version, _) =
+            postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| EntryError::Body)?;
         if version != ENTRY_VERSION {
             return Err(EntryError::Version(version));
         }

@@ -3,12 +3,17 @@
 //! `UPDATE=1` writes the file anew. Do so only for a kind that is new; a changed line is a changed format, which needs
 //! a new version instead.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends at what it did not expect")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at what it did not expect"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;
 use tepui_master_core::entry::{
-    Completed, Demand, Entry, EntryKind, Joined, LaunchDecided, Submission, TaskChange, TimerChange, Turn,
+    Completed, Demand, Entry, EntryKind, Joined, LaunchDecided, Submission, TaskChange,
+    TimerChange, Turn,
 };
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::calls::{Comparison, Constraint, Want};
@@ -16,8 +21,9 @@ use tepui_proto::control::ModuleKind;
 use tepui_proto::events::{AttributeValue, FaultDomain, Refusal, StartCause};
 use tepui_proto::tasks::{Blob, Input, Output, TaskLimits};
 use tepui_proto::{
-    AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, Reason, ReportSeq, Resources,
-    TaskKey, TaskSpec, TaskState, TaskStatus, Term, Timestamp, TurnNumber, Usage,
+    AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, Reason,
+    ReportSeq, Resources, TaskKey, TaskSpec, TaskState, TaskStatus, Term, Timestamp, TurnNumber,
+    Usage,
 };
 
 fn spec() -> TaskSpec {
@@ -41,7 +47,14 @@ fn status() -> TaskStatus {
         message: "m".into(),
         exit_code: Some(-1),
         outputs: vec![Blob { name: "o".into(), digest: Digest([3; 32]), size_bytes: 9 }],
-        usage: Usage { fuel: 1, cpu_us: 2, wall_us: 3, memory_bytes_peak: 4, disk_bytes: 5, log_bytes: 6 },
+        usage: Usage {
+            fuel: 1,
+            cpu_us: 2,
+            wall_us: 3,
+            memory_bytes_peak: 4,
+            disk_bytes: 5,
+            log_bytes: 6,
+        },
         at: Timestamp(7),
     }
 }
@@ -62,8 +75,11 @@ fn submission() -> Box<Submission> {
 }
 
 fn turn() -> Box<Turn> {
-    let constraint =
-        Constraint { attribute: "@zone".into(), comparison: Comparison::Equals, operand: "z".into() };
+    let constraint = Constraint {
+        attribute: "@zone".into(),
+        comparison: Comparison::Equals,
+        operand: "z".into(),
+    };
     let want = Want {
         id: 1,
         role: "acme/web".into(),
@@ -91,14 +107,23 @@ fn turn() -> Box<Turn> {
         seen: vec![1, 2],
         launches: vec![launch],
         refused_tasks: vec![("acme/web".into(), "n".into(), status())],
-        refusals: vec![Refusal { turn: TurnNumber(2), index: 1, code: "c".into(), message: "m".into() }],
+        refusals: vec![Refusal {
+            turn: TurnNumber(2),
+            index: 1,
+            code: "c".into(),
+            message: "m".into(),
+        }],
         kills: vec![("t".into(), DurationMs(5))],
         reconciled: vec!["t".into()],
         writes: vec![("k".into(), Some(vec![1])), ("gone".into(), None)],
         timers: vec![TimerChange::Set("x".into(), Timestamp(9)), TimerChange::Cancel("y".into())],
         wants: Some(Demand::Only(vec![want])),
         suppressed: Some(vec!["acme/web".into()]),
-        completed: Some(Completed { success: true, message: "m".into(), results: vec!["o".into()] }),
+        completed: Some(Completed {
+            success: true,
+            message: "m".into(),
+            results: vec!["o".into()],
+        }),
     })
 }
 
@@ -120,10 +145,20 @@ fn kinds() -> Vec<(&'static str, EntryKind)> {
         ("term-began", EntryKind::TermBegan(Term(1))),
         ("blob-added", EntryKind::BlobAdded { digest: Digest([1; 32]), size_bytes: 300 }),
         ("blobs-forgotten", EntryKind::BlobsForgotten(vec![Digest([1; 32])])),
-        ("module-accepted", EntryKind::ModuleAccepted { digest: Digest([1; 32]), kind: ModuleKind::Scheduler }),
+        (
+            "module-accepted",
+            EntryKind::ModuleAccepted { digest: Digest([1; 32]), kind: ModuleKind::Scheduler },
+        ),
         ("framework-submitted", EntryKind::FrameworkSubmitted(submission())),
         ("framework-upgraded", EntryKind::FrameworkUpgraded(submission())),
-        ("framework-moved", EntryKind::FrameworkMoved { framework, phase: FrameworkPhase::Held, message: "m".into() }),
+        (
+            "framework-moved",
+            EntryKind::FrameworkMoved {
+                framework,
+                phase: FrameworkPhase::Held,
+                message: "m".into(),
+            },
+        ),
         (
             "instance-began",
             EntryKind::InstanceBegan {
@@ -135,7 +170,10 @@ fn kinds() -> Vec<(&'static str, EntryKind)> {
                 held_back: true,
             },
         ),
-        ("instance-ended", EntryKind::InstanceEnded { framework, incarnation, counted: true, message: "m".into() }),
+        (
+            "instance-ended",
+            EntryKind::InstanceEnded { framework, incarnation, counted: true, message: "m".into() },
+        ),
         ("agent-admitted", EntryKind::AgentAdmitted { agent, name: "agent-1".into() }),
         ("agent-joined", EntryKind::AgentJoined(Box::new(joined))),
         ("agent-unreachable", EntryKind::AgentUnreachable(agent)),
@@ -175,7 +213,11 @@ fn entries_of_version_1_have_the_bytes_that_they_always_had() {
     for (now, then) in text.lines().zip(golden.lines()) {
         assert_eq!(now, then, "the shape of an entry has changed");
     }
-    assert_eq!(text.lines().count(), golden.lines().count(), "a kind without golden bytes: UPDATE=1 adds it");
+    assert_eq!(
+        text.lines().count(),
+        golden.lines().count(),
+        "a kind without golden bytes: UPDATE=1 adds it"
+    );
 }
 
 #[test]

@@ -424,8 +424,15 @@ fn a_want_that_is_stated_again_beside_a_launch_on_it_stands_in_full() {
     let mut cluster = Cluster::new();
     let (mark, offered) = cluster.offered();
     let each = Resources::cpu_memory(500, 64 << 20);
-    let want =
-        Want { id: 3, role: "web".into(), count: 1, each, port_count: 0, revocable: false, constraints: Vec::new() };
+    let want = Want {
+        id: 3,
+        role: "web".into(),
+        count: 1,
+        each,
+        port_count: 0,
+        revocable: false,
+        constraints: Vec::new(),
+    };
     let decline = Call::Decline { offers: vec![offered[0].id], refuse_for: None };
     let orders = cluster.answer(mark, vec![decline, Call::Want(Some(vec![want.clone()]))]);
     let (mark, events) = turn(&orders).unwrap();

@@ -184,7 +184,9 @@ impl Player {
                                 self.role = start.roles.first().cloned().unwrap_or_default();
                             }
                             Event::Refused(refusal) => {
-                                return Err(format!("a call was refused: {}", refusal.message).into());
+                                return Err(
+                                    format!("a call was refused: {}", refusal.message).into()
+                                );
                             }
                             _ => {}
                         }

@@ -32,8 +32,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Row, Failure> {
             config: Vec::new(),
             blobs: Vec::new(),
         };
-        let first =
-            vec![Event::Started(start), Event::Tasks { tasks: Vec::new(), last: true }];
+        let first = vec![Event::Started(start), Event::Tasks { tasks: Vec::new(), last: true }];
         calls(instance.turn(mark(1), Timestamp(1), 1, first).await)?;
         let mut spans = Vec::new();
         for number in 2..2 + WARM_UP + SAMPLES {

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use tepui_master_core::{ConnectionId, Effect, Effects, Entry, Input, Leader, State, Ticket};
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
-use tepui_proto::control::{Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody};
+use tepui_proto::control::{
+    Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody,
+};
 use tepui_proto::events::Event;
 use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnMark, TurnUsage};
 use tepui_proto::{
-    Call, Digest, DurationMs, FrameworkId, LaunchNumber, Life, OfferId, Reason, ReportSeq, Resources, TaskSpec, TaskState,
-    TaskStatus, Tenant, Term, Timestamp, Usage,
+    Call, Digest, DurationMs, FrameworkId, LaunchNumber, Life, OfferId, Reason, ReportSeq,
+    Resources, TaskSpec, TaskState, TaskStatus, Tenant, Term, Timestamp, Usage,
 };
 
 const SCHEDULER: Digest = Digest([1; 32]);
@@ -113,14 +115,20 @@ impl Cast {
 
     fn remember(&mut self, order: &Effect) {
         match order {
-            Effect::SendTurn { framework, turn: ToScheduler::Turn { mark, events, .. }, .. } => {
+            Effect::SendTurn {
+                framework, turn: ToScheduler::Turn { mark, events, .. }, ..
+            } => {
                 self.turns.insert(*framework, *mark);
-                let told = events.iter().filter_map(|event| if let Event::Offers(offers) = event { Some(offers) } else { None });
+                let told = events.iter().filter_map(|event| {
+                    if let Event::Offers(offers) = event { Some(offers) } else { None }
+                });
                 let ids: Vec<OfferId> = told.flatten().map(|offer| offer.id).collect();
                 self.offers.entry(*framework).or_default().extend(ids);
             }
             Effect::Send { connection, message: MasterMessage::Launch { launches, .. } } => {
-                if let Some(actor) = self.agents.values_mut().find(|actor| actor.connection == connection.0) {
+                if let Some(actor) =
+                    self.agents.values_mut().find(|actor| actor.connection == connection.0)
+                {
                     actor.mark = launches.last().map_or(actor.mark, |launch| launch.number);
                     actor.launches.extend(launches.iter().cloned());
                 }
@@ -165,7 +173,12 @@ impl Cast {
         };
         let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
         let tenant = Tenant::from("acme");
-        self.input(Input::FrameworkSubmitted { ticket: Ticket(9), tenant, spec: Box::new(spec), kinds })
+        self.input(Input::FrameworkSubmitted {
+            ticket: Ticket(9),
+            tenant,
+            spec: Box::new(spec),
+            kinds,
+        })
     }
 
     fn framework(&self, name: &str) -> Option<FrameworkId> {
@@ -175,8 +188,15 @@ impl Cast {
     fn answer(&mut self, name: &str, words: &[&str]) -> Option<Vec<String>> {
         let framework = self.framework(name)?;
         let mark = self.turns.remove(&framework)?;
-        let calls = words.iter().map(|word| self.call(framework, word)).collect::<Option<Vec<_>>>()?;
-        let frame = FromScheduler::Answer { mark, calls, usage: TurnUsage::default(), log: Vec::new(), dropped: false };
+        let calls =
+            words.iter().map(|word| self.call(framework, word)).collect::<Option<Vec<_>>>()?;
+        let frame = FromScheduler::Answer {
+            mark,
+            calls,
+            usage: TurnUsage::default(),
+            log: Vec::new(),
+            dropped: false,
+        };
         Some(self.input(Input::SchedulerSaid { framework, incarnation: mark.incarnation, frame }))
     }
 
@@ -197,16 +217,29 @@ impl Cast {
             ("decline", "") => Call::Decline { offers: std::mem::take(offers), refuse_for: None },
             ("want", want) => {
                 let (count, cpu) = want.split_once(':')?;
-                let role = self.leader.state().framework(framework)?.submission.roles.first()?.clone();
+                let role =
+                    self.leader.state().framework(framework)?.submission.roles.first()?.clone();
                 let (count, each) = (count.parse().ok()?, size(cpu)?);
-                let want = Want { id: 1, role, count, each, port_count: 0, revocable: false, constraints: Vec::new() };
+                let want = Want {
+                    id: 1,
+                    role,
+                    count,
+                    each,
+                    port_count: 0,
+                    revocable: false,
+                    constraints: Vec::new(),
+                };
                 Call::Want(Some(vec![want]))
             }
             ("put", key) => Call::Put { key: key.to_owned(), value: Some(vec![1]) },
             ("kill", task) => Call::Kill { task: task.into(), grace: None },
             ("suppress", "") => Call::Suppress(Vec::new()),
             ("revive", "") => Call::Revive(Vec::new()),
-            ("complete", "") => Call::Complete(Outcome { success: true, message: "done".into(), results: Vec::new() }),
+            ("complete", "") => Call::Complete(Outcome {
+                success: true,
+                message: "done".into(),
+                results: Vec::new(),
+            }),
             _ => return None,
         })
     }
@@ -216,7 +249,12 @@ impl Cast {
         let mark = self.turns.remove(&framework)?;
         self.offers.remove(&framework);
         let failure = SchedulerFailure::Trapped;
-        let frame = FromScheduler::Failed { mark: Some(mark), failure, message: "unreachable".into(), log: Vec::new() };
+        let frame = FromScheduler::Failed {
+            mark: Some(mark),
+            failure,
+            message: "unreachable".into(),
+            log: Vec::new(),
+        };
         Some(self.input(Input::SchedulerSaid { framework, incarnation: mark.incarnation, frame }))
     }
 
@@ -235,7 +273,8 @@ impl Cast {
         }
         actor.reports += 1;
         let body = ReportBody::Status(status(&launch, state));
-        let report = Report { seq: ReportSeq(actor.reports), launch: launch.number, key: launch.key, body };
+        let report =
+            Report { seq: ReportSeq(actor.reports), launch: launch.number, key: launch.key, body };
         let connection = ConnectionId(actor.connection);
         Some(self.input(Input::Reported { connection, reports: vec![report] }))
     }
@@ -246,7 +285,11 @@ impl Cast {
         for entry in &self.log {
             state.apply(entry);
         }
-        assert_eq!(state.digest(), self.leader.state().digest(), "the log does not add up to the state");
+        assert_eq!(
+            state.digest(),
+            self.leader.state().digest(),
+            "the log does not add up to the state"
+        );
         let term = state.term().next();
         self.leader = Leader::new(state);
         self.turns.clear();

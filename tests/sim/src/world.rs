@@ -112,7 +112,13 @@ impl World {
     /// Runs until every job has ended. Says how long that took in virtual time.
     pub fn run_to_rest(&mut self, until: u64) -> u64 {
         while !self.is_at_rest() {
-            assert!(self.now < until, "seed {} is not at rest at {} ms: {}", self.setup.seed, self.now, self.describe());
+            assert!(
+                self.now < until,
+                "seed {} is not at rest at {} ms: {}",
+                self.setup.seed,
+                self.now,
+                self.describe()
+            );
             self.step();
         }
         self.finality.at_rest();

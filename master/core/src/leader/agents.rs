@@ -9,10 +9,11 @@ use crate::input::ConnectionId;
 use crate::state::{Agent, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{Hello, Launch, MasterMessage};
-use tepui_proto::tasks::OnUnreachable;
 use tepui_proto::resources::Custom;
+use tepui_proto::tasks::OnUnreachable;
 use tepui_proto::{
-    AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState, Timestamp, limits,
+    AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState,
+    Timestamp, limits,
 };
 
 /// The most bytes of memory or disk that an agent may claim (1 PiB), and the most thousandths of anything else (a million
@@ -75,13 +76,16 @@ impl Leader {
             ));
         }
         let Resources { cpu_milli, memory_bytes, disk_bytes, ports: _, custom } = &hello.resources;
-        let is_milli = |amount: &Custom| matches!(amount, Custom::Milli(milli) if *milli > CLAIM_MILLI);
+        let is_milli =
+            |amount: &Custom| matches!(amount, Custom::Milli(milli) if *milli > CLAIM_MILLI);
         if *memory_bytes > CLAIM_BYTES
             || *disk_bytes > CLAIM_BYTES
             || *cpu_milli > CLAIM_MILLI
             || custom.values().any(is_milli)
         {
-            let most = format!("at most {CLAIM_BYTES} bytes, and {CLAIM_MILLI} thousandths of anything else");
+            let most = format!(
+                "at most {CLAIM_BYTES} bytes, and {CLAIM_MILLI} thousandths of anything else"
+            );
             return Err(("invalid-hello", format!("an agent cannot have so much: {most}"), false));
         }
         if !self.state.agent_names.contains_key(name) && self.state.agents.len() >= limits::AGENTS {
@@ -274,7 +278,9 @@ impl Leader {
     /// When a task whose agent is away is given up.
     fn lost_at(&self, key: &TaskKey) -> Option<Timestamp> {
         let task = self.state.task(key)?;
-        let OnUnreachable::LostAfter(span) = task.live.as_ref()?.spec.on_unreachable else { return None };
+        let OnUnreachable::LostAfter(span) = task.live.as_ref()?.spec.on_unreachable else {
+            return None;
+        };
         let is_away = matches!(task.status.state, TaskState::Unreachable | TaskState::Killing)
             && task.agent.is_some_and(|agent| !self.mind.sessions.contains_key(&agent));
         is_away.then(|| task.status.at.after(span))

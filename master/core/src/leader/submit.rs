@@ -119,7 +119,9 @@ impl Leader {
             )));
         }
         if !(1..=SCHEDULER_CPU_MILLI_MAX).contains(&cpu_milli) {
-            let message = format!("a scheduler has 1 to {SCHEDULER_CPU_MILLI_MAX} thousandths of a core, not {cpu_milli}");
+            let message = format!(
+                "a scheduler has 1 to {SCHEDULER_CPU_MILLI_MAX} thousandths of a core, not {cpu_milli}"
+            );
             return Err(invalid(message));
         }
         let frameworks = self.state.frameworks.len() - self.state.ended_frameworks.len();

@@ -151,7 +151,8 @@ impl Framework {
     }
 
     pub(super) fn mark(&self) -> impl Serialize + '_ {
-        let counts = (self.failures, self.live as u64, self.blobs.len() as u64, self.queue.len() as u64);
+        let counts =
+            (self.failures, self.live as u64, self.blobs.len() as u64, self.queue.len() as u64);
         let life = (self.phase, self.incarnation, self.turns, self.next_event);
         let demand = (&self.wants, &self.suppressed, &self.timers);
         ("framework", self.submission.framework, life, counts, demand, self.submission.scheduler)

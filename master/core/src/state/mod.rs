@@ -120,11 +120,13 @@ impl State {
     /// # Errors
     /// Another version, or damage.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let (version, _) = postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| StateError::Body)?;
+        let (version, _) =
+            postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| StateError::Body)?;
         if version != SNAPSHOT_VERSION {
             return Err(StateError::Version(version));
         }
-        let mut state: Self = postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
+        let mut state: Self =
+            postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)
     }
