@@ -304,28 +304,6 @@ fn what_a_hello_has_no_room_for_follows_the_welcome() {
 }
 
 #[test]
-fn a_dead_cell_takes_its_own_tasks_and_schedulers_with_it_and_comes_back_when_needed() {
-    let mut bench = Bench::new();
-    bench.start(1);
-    bench.launch(2);
-    host(&mut bench, 1);
-    let orders =
-        bench.say(Input::CellDied { tenant: "acme".into(), message: "signal 9".to_owned() });
-    assert_eq!(states(&orders), [(1, TaskState::Failed, Reason::CellDied)]);
-    assert!(orders.iter().any(|order| matches!(
-        order,
-        Effect::ToSchedulerStream {
-            frame: FromScheduler::Failed { failure: SchedulerFailure::CellDied, .. },
-            ..
-        }
-    )));
-    let orders = bench.say(prepared(2));
-    assert!(orders.iter().any(|order| matches!(order, Effect::StartCell(_))));
-    bench.say(Input::CellDied { tenant: "other".into(), message: String::new() });
-    assert_eq!(states(&bench.finish(2)), [(2, TaskState::Finished, Reason::None)]);
-}
-
-#[test]
 fn a_task_that_is_killed_before_its_start_never_starts() {
     let mut bench = Bench::new();
     bench.launch(1);
