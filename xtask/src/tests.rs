@@ -19,7 +19,10 @@ struct Sum {
 pub(crate) fn run(quick: bool) -> Result<(), Failure> {
     setup::targets()?;
     setup::guests()?;
-    let tepui = setup::tepui()?;
+    // All at once: the program alone would settle on other features of what it shares with the tests, and much of it
+    // would be built twice.
+    cargo(&["build", "--workspace", "--all-targets"]).run()?;
+    let tepui = setup::target_dir()?.join("debug/tepui");
     let mut sum = Sum::default();
 
     let mut own = cargo(&["test", "--workspace", "--no-fail-fast"]);
