@@ -235,6 +235,11 @@ fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, CliError> {
         Threads::One => tokio::runtime::Builder::new_current_thread(),
         Threads::Many => tokio::runtime::Builder::new_multi_thread(),
     };
+    if let Threads::Many = threads {
+        // An agent's loop syncs its journal on the thread that it is on; another one has to be there.
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        builder.worker_threads(cores.max(2));
+    }
     builder
         .enable_all()
         .build()

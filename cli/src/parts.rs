@@ -174,8 +174,11 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
         hostname: flags.hostname.or(file.hostname),
         executable,
     };
-    let ended = tepui_agent::run(config, stop_signal(with_parent)?);
-    ended.await.map_err(|error| CliError::failed("the agent ended").because(&error))
+    // As a task: whoever is woken by a socket then goes on with the agent's loop; on the main thread each event would
+    // wake another one twice.
+    let ended = tokio::spawn(tepui_agent::run(config, stop_signal(with_parent)?)).await;
+    let failed = |error: &dyn std::error::Error| CliError::failed("the agent ended").because(error);
+    ended.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
 fn from_file<T: Default + serde::de::DeserializeOwned>(path: Option<&Path>) -> Result<T, CliError> {

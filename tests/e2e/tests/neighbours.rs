@@ -20,7 +20,7 @@ use tepui_e2e::{Api, Cluster, Folder, guest};
 /// Runs behind one median.
 const RUNS: usize = 21;
 /// How often a ratio is measured before it is believed to be too high.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 /// What a task is told to do, and how it ends.
 const TASKS: &[(&str, &str)] = &[
     ("loop", "wall-time-exceeded"),
