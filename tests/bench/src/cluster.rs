@@ -14,7 +14,7 @@ pub(crate) const AGENT: &str = "agent-1";
 /// Room for 1,000 small tasks at once beside what is held back, whatever the machine has: no-ops need none of it.
 const CPUS: &str = "12";
 const MEMORY: &str = "8GiB";
-const START_MOST: Duration = Duration::from_secs(60);
+const START_MOST: Duration = Duration::from_mins(1);
 const STOP_MOST: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -102,7 +102,7 @@ pub(crate) fn compiled(bench: &Bench) -> Result<std::path::PathBuf, Failure> {
 /// What an agent sends for it.
 pub(crate) fn run_frame(launch: u64, compiled: &Path) -> CellCommand {
     let text = |path: &Path| path.display().to_string();
-    let folder = compiled.parent().unwrap_or(Path::new("."));
+    let folder = compiled.parent().unwrap_or_else(|| Path::new("."));
     CellCommand::Run(Box::new(RunCommand {
         launch: LaunchNumber(launch),
         task: "bench/noop".to_owned(),

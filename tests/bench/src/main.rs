@@ -44,7 +44,7 @@ impl Bench {
                 .ok_or_else(|| format!("{name} names nothing; use `cargo xtask bench`"))
         };
         let (tepui, guests) = (named("TEPUI_BIN")?, named("TEPUI_GUESTS")?);
-        let above = guests.parent().unwrap_or(Path::new("."));
+        let above = guests.parent().unwrap_or_else(|| Path::new("."));
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(above)?;
         Ok(Self { tepui, guests, dir })
     }

@@ -3,6 +3,7 @@
 use crate::Failure;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ impl Row {
             [self.median_us, self.p99_us, self.ratio, self.per_second].map(number);
         let mut line = format!("{:<16}{median:>12}{p99:>12}{ratio:>10}{rate:>12}", self.name);
         for (name, value) in &self.more {
-            line.push_str(&format!("  {name}={value}"));
+            // Writing into a string does not fail.
+            let _written = write!(line, "  {name}={value}");
         }
         line
     }
