@@ -120,7 +120,7 @@ pub struct CommandEnd {
 /// From a cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CellEvent {
-    /// Its code runs.
+    /// Its code runs. Not said of a command that ends before it first waits, logs, or sends a message: its end says it all.
     Started(LaunchNumber),
     /// Its code has ended.
     Ended {

@@ -117,8 +117,8 @@ impl Program {
     /// Starts it beneath a nanny; it is ended when the guard is dropped, or this process ends.
     fn start(&self, stdout: Stdio) -> Result<(Child, impl Sized), Failure> {
         say(&format!("$ {self}"));
-        let nanny = std::env::current_exe().map_err(|error| self.failed(&error.to_string()))?;
-        let mut command = bare(&nanny);
+        // This very program, also when a build has put another one in its place meanwhile.
+        let mut command = bare(Path::new("/proc/self/exe"));
         command
             .arg(NANNY)
             .arg(&self.name)

@@ -21,7 +21,7 @@ pub(crate) fn run(quick: bool) -> Result<(), Failure> {
     setup::guests()?;
     // All at once: the program alone would settle on other features of what it shares with the tests, and much of it
     // would be built twice.
-    cargo(&["build", "--workspace", "--all-targets"]).run()?;
+    cargo(&["build", "--workspace", "--all-targets", "--exclude", "xtask"]).run()?;
     let tepui = setup::target_dir()?.join("debug/tepui");
     let mut sum = Sum::default();
 

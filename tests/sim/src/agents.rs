@@ -154,7 +154,8 @@ impl World {
         match command {
             CellCommand::Run(run) => {
                 let (begin, end) = (self.chance.between(0, 20), self.chance.between(20, 5_000));
-                self.agenda.at(self.now + begin, Event::Started(agent, process, run.launch));
+                let told = self.chance.in_a_million(600_000);
+                self.agenda.at(self.now + begin, Event::Started(agent, process, run.launch, told));
                 self.agenda.at(self.now + end, Event::Ended(agent, process, run.launch));
             }
             CellCommand::Kill { launch, .. } => {
@@ -219,7 +220,14 @@ impl World {
         );
     }
 
-    pub(crate) fn task_started(&mut self, agent: usize, process: u64, launch: LaunchNumber) {
+    /// Not every cell says so: a short command is told of by its end alone.
+    pub(crate) fn task_started(
+        &mut self,
+        agent: usize,
+        process: u64,
+        launch: LaunchNumber,
+        told: bool,
+    ) {
         let machine = &self.machines[agent];
         let Some(core) = machine.agent.as_ref().filter(|_| machine.process == process) else {
             return;
@@ -230,6 +238,9 @@ impl World {
         }
         let key = task.key.clone();
         self.launches.begun(&key);
+        if !told {
+            return;
+        }
         let event = CellEvent::Started(launch);
         self.agent_input(agent, AgentInput::CellSaid { tenant: Tenant::from("acme"), event });
     }

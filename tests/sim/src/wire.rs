@@ -47,8 +47,8 @@ pub enum Event {
     AgentTick(usize),
     /// An agent comes up again.
     AgentRestart(usize),
-    /// A command begins to run, in a process of the agent's that still lives.
-    Started(usize, u64, LaunchNumber),
+    /// A command begins to run, in a process of the agent's that still lives; whether its cell says so.
+    Started(usize, u64, LaunchNumber, bool),
     /// A command ends.
     Ended(usize, u64, LaunchNumber),
     /// A scheduler's turn is over.

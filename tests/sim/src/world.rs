@@ -231,7 +231,9 @@ impl World {
                 self.agent_input(agent, AgentInput::Tick);
             }
             Event::AgentRestart(agent) => self.restart_agent(agent),
-            Event::Started(agent, process, launch) => self.task_started(agent, process, launch),
+            Event::Started(agent, process, launch, told) => {
+                self.task_started(agent, process, launch, told)
+            }
             Event::Ended(agent, process, launch) => self.task_ended(agent, process, launch),
             Event::TurnOver(agent, process, framework, incarnation, frame) => {
                 if self.machines[agent].process == process {
