@@ -5,7 +5,7 @@ use tepui_sim::{Faults, Setup, World};
 const EVERYTHING: Faults = Faults {
     lost: 3_000,
     doubled: 20_000,
-    master_dies: 1_000,
+    master_dies: 1_500,
     agent_dies: 2_000,
     stays_away: 0,
     scheduler_traps: 20_000,
