@@ -232,7 +232,7 @@ impl World {
             }
             Event::AgentRestart(agent) => self.restart_agent(agent),
             Event::Started(agent, process, launch, told) => {
-                self.task_started(agent, process, launch, told)
+                self.task_started(agent, process, launch, told);
             }
             Event::Ended(agent, process, launch) => self.task_ended(agent, process, launch),
             Event::TurnOver(agent, process, framework, incarnation, frame) => {
