@@ -16,8 +16,36 @@ pub enum Operation {
     Launch(TaskSpec),
     /// All or none.
     LaunchGroup(Vec<TaskSpec>),
-    /// One of the operations on reservations and volumes, by name; refused as `unsupported` in this version.
-    Other(String),
+    /// Reserve what the offers hold for a role.
+    Reserve(Reservation),
+    /// Undo a reservation.
+    Unreserve(Reservation),
+    /// Make a volume of reserved disk.
+    CreateVolume(NewVolume),
+    /// Make reserved disk of a volume again; what was written is lost.
+    DestroyVolume(String),
+}
+
+/// What is reserved, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// For whom.
+    pub role: Role,
+    /// What.
+    pub resources: Resources,
+}
+
+/// A disk that outlives the tasks that write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewVolume {
+    /// Unique on its agent.
+    pub id: String,
+    /// Whose.
+    pub role: Role,
+    /// Its size; that of one copy, if it is shared.
+    pub size_bytes: u64,
+    /// Whether many tasks may hold it at once.
+    pub shared: bool,
 }
 
 /// All offers must be of one agent and one role.
@@ -73,7 +101,8 @@ pub struct Want {
     pub each: Resources,
     /// Ports for each, whichever.
     pub port_count: u32,
-    /// From revocable pools; refused as `unsupported` in this version.
+    /// For tasks that may be stopped at any time to serve a guarantee: from revocable pools, or from what is held for
+    /// guarantees.
     pub revocable: bool,
     /// Where.
     pub constraints: Vec<Constraint>,
@@ -128,8 +157,15 @@ pub enum Call {
     },
     /// The framework is done.
     Complete(Outcome),
-    /// A call that this version does not carry out, by name; refused as `unsupported`.
-    Other(String),
+    /// Is going to leave the agents that these inverse offers name.
+    AcceptInverse(Vec<OfferId>),
+    /// Is not.
+    DeclineInverse {
+        /// Which.
+        offers: Vec<OfferId>,
+        /// For how long not to be asked again.
+        refuse_for: Option<DurationMs>,
+    },
 }
 
 /// The answer to an HTTP request.

@@ -8,7 +8,7 @@ use crate::ids::{
     Digest, DurationMs, LaunchNumber, Life, ReportSeq, TaskKey, Tenant, Term, Timestamp,
 };
 use crate::scheduler::Open;
-use crate::{Resources, TaskSpec, TaskStatus};
+use crate::{PoolKind, Resources, TaskSpec, TaskStatus};
 use serde::{Deserialize, Serialize};
 
 /// ALPN of agents and masters.
@@ -125,8 +125,10 @@ pub struct Hello {
     pub hostname: String,
     /// Tepui's version.
     pub version: String,
-    /// What it has.
+    /// What it has that anyone may use.
     pub resources: Resources,
+    /// What it has beside: reserved by its operator, revocable, disks that cannot be split.
+    pub pools: Vec<(PoolKind, Resources)>,
     /// What it is like.
     pub attributes: Vec<(String, AttributeValue)>,
     /// Where it stands.

@@ -1,10 +1,10 @@
 //! What a scheduler is told: the wire's form of `protocol.event` in `wasm-sdk/wit/scheduler.wit`.
 
 use crate::ids::{
-    AgentHandle, FrameworkId, OfferId, RequestId, Role, TaskId, Timestamp, TurnNumber,
+    AgentHandle, DurationMs, FrameworkId, OfferId, RequestId, Role, TaskId, Timestamp, TurnNumber,
 };
 use crate::tasks::Blob;
-use crate::{Resources, TaskStatus};
+use crate::{PoolKind, Resources, TaskStatus};
 use serde::{Deserialize, Serialize};
 
 /// Why an instance begins.
@@ -57,6 +57,26 @@ pub struct FaultDomain {
     pub zone: String,
 }
 
+/// When an agent is to go down for maintenance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Unavailability {
+    /// From when on.
+    pub start: Timestamp,
+    /// For how long; none is until further notice.
+    pub length: Option<DurationMs>,
+}
+
+/// Asks a framework to leave an agent. The answer is advice, and moves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InverseOffer {
+    /// Never that of another offer.
+    pub id: OfferId,
+    /// Which agent.
+    pub agent: AgentHandle,
+    /// Why.
+    pub unavailability: Unavailability,
+}
+
 /// Told before the first offer of an agent, and again when it changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentInfo {
@@ -70,6 +90,8 @@ pub struct AgentInfo {
     pub domain: Option<FaultDomain>,
     /// By name.
     pub attributes: Vec<(String, AttributeValue)>,
+    /// When it is to go down, if it is.
+    pub unavailability: Option<Unavailability>,
 }
 
 /// Resources of one agent, held for this framework and one role until answered or expired.
@@ -83,8 +105,10 @@ pub struct Offer {
     pub role: u32,
     /// The want that it answers.
     pub want: Option<u32>,
-    /// What.
+    /// What of it anyone may use.
     pub resources: Resources,
+    /// The rest: reserved, revocable, volumes, disks that cannot be split.
+    pub pools: Vec<(PoolKind, Resources)>,
     /// When it is taken back.
     pub expires: Timestamp,
 }
@@ -152,6 +176,8 @@ pub enum Event {
     Agents(Vec<AgentInfo>),
     /// Offers that were taken back.
     Rescinded(Vec<OfferId>),
+    /// Agents that are to be left.
+    InverseOffers(Vec<InverseOffer>),
     /// New offers.
     Offers(Vec<Offer>),
     /// An HTTP request.

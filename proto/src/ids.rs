@@ -102,6 +102,12 @@ macro_rules! text {
                 f.write_str(&self.0)
             }
         }
+        /// So that maps can be asked with plain text; order and hash are those of the text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
                 Self(text.to_owned())

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod limits;
 pub mod names;
 pub mod resources;
+pub mod roles;
 pub mod scheduler;
 pub mod tasks;
 
@@ -23,5 +24,8 @@ pub use ids::{
     AgentHandle, AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life,
     OfferId, ReportSeq, RequestId, Role, TaskId, TaskKey, Tenant, Term, Timestamp, TurnNumber,
 };
-pub use resources::{PortRange, PortSet, Resources};
+pub use resources::{
+    Attributes, Bundle, DiskKind, EntryProblem, NotationError, PoolKind, PortRange, PortSet,
+    Resources, Scalars, VolumeKind,
+};
 pub use tasks::{Reason, TaskSpec, TaskState, TaskStatus, Usage};

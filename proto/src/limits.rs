@@ -28,6 +28,16 @@ pub const KEPT_OUTPUTS: usize = 4_096;
 pub const TASK_ID_BYTES: usize = 128;
 /// Roles of one framework: each is a client of the allocator.
 pub const ROLES: usize = 64;
+/// Resources, attributes or scalars as a person writes them, all entries: one line of a command, read whole.
+pub const NOTATION_BYTES: usize = 64 * KIB;
+/// Entries of such a text: each is added to those before it, which costs as much as they are large.
+pub const NOTATION_ENTRIES: usize = 1_024;
+/// The name of a resource or an attribute: it stands in every offer.
+pub const RESOURCE_NAME_BYTES: usize = 64;
+/// An item of a set, or the text of an attribute: it stands in every offer.
+pub const ITEM_BYTES: usize = 256;
+/// Reservations within each other: each goes one level down the tree of roles.
+pub const REFINEMENTS: usize = 16;
 /// A manifest after parsing: settings in all.
 pub const CONFIG_BYTES: usize = 64 * KIB;
 /// Modules and blobs that a framework is submitted with.
@@ -177,3 +187,13 @@ pub const FAILURES_HELD: u32 = 8;
 pub const ENDED_STATE_MS: u64 = 3_600_000;
 /// How long an unreferenced blob is kept.
 pub const BLOB_GRACE_MS: u64 = 3_600_000;
+/// Constraints of one want.
+pub const CONSTRAINTS: usize = 64;
+/// Bytes of a constraint's name, and of its operand.
+pub const CONSTRAINT_BYTES: usize = 1_024;
+/// Size of a compiled regular expression (RE2 in Mesos: 4 KB; `\w` alone is larger here, since it knows Unicode).
+pub const CONSTRAINT_REGEX_BYTES: usize = 256 * KIB;
+/// Turns in a row that decline offers and launch nothing, before a framework is served after all others for a while.
+pub const DECLINES_FREE: u32 = 3;
+/// The longest time that a framework is served after all others without another strike.
+pub const DEMOTION_MS_MAX: u64 = 600_000;

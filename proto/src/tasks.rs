@@ -88,12 +88,20 @@ pub struct TaskSpec {
     pub kill_grace: Option<DurationMs>,
     /// For people and tools.
     pub labels: Vec<(String, String)>,
-    /// Names of what it asked for that this version does not do (mounts, grants, health, revocable); such a task is
-    /// refused with [`Reason::Unsupported`] rather than run without.
+    /// Names of what it asked for that version 1 of entries has no field for (mounts, grants, health, revocable). What
+    /// this version does not do, it refuses with [`Reason::Unsupported`] rather than run without.
     pub unsupported: Vec<String>,
 }
 
 impl TaskSpec {
+    /// Stands among `unsupported` if the task may be stopped at any time to serve a guarantee.
+    pub const REVOCABLE: &str = "revocable";
+
+    /// Whether the task may be stopped at any time to serve a guarantee.
+    pub fn is_revocable(&self) -> bool {
+        self.unsupported.iter().any(|name| name == Self::REVOCABLE)
+    }
+
     /// A command with defaults for the rest.
     #[must_use]
     pub fn command(id: &str, module: &str, resources: Resources) -> Self {
@@ -283,6 +291,12 @@ reasons! {
     CellFull = "cell-full",
     /// The agent failed to do its part; the message tells.
     AgentFailed = "agent-failed",
+    /// Its agent is being drained.
+    AgentDraining = "agent-draining",
+    /// The operator says that its agent is gone.
+    AgentGone = "agent-gone",
+    /// A role below its guarantee needed what it held.
+    Preempted = "preempted",
 }
 
 /// What a task has used.

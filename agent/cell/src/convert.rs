@@ -6,17 +6,19 @@
 use crate::bindings::framework::tepui::framework::{log, protocol as p, types as t};
 use std::collections::BTreeMap;
 use tepui_proto::calls::{
-    Acceptance, Call, Comparison, Constraint, Operation, Outcome, Response, Want,
+    Acceptance, Call, Comparison, Constraint, NewVolume, Operation, Outcome, Reservation, Response,
+    Want,
 };
 use tepui_proto::events::{
-    AgentInfo, AttributeValue, Event, FaultDomain, Message, Offer, Refusal, Start, StartCause,
+    AgentInfo, AttributeValue, Event, FaultDomain, InverseOffer, Message, Offer, Refusal, Start,
+    StartCause, Unavailability,
 };
 use tepui_proto::resources::Custom;
 use tepui_proto::scheduler::Level;
 use tepui_proto::tasks::{Blob, Input, OnUnreachable, Output, TaskLimits, Workload};
 use tepui_proto::{
-    DurationMs, OfferId, PortRange, RequestId, Resources, Role, TaskId, TaskSpec, TaskState,
-    TaskStatus,
+    DurationMs, OfferId, PoolKind, PortRange, RequestId, Resources, Role, TaskId, TaskSpec,
+    TaskState, TaskStatus,
 };
 
 // ---- to the guest -------------------------------------------------------
@@ -40,6 +42,9 @@ pub(crate) fn event(event: Event) -> p::Event {
         Event::Rescinded(offers) => {
             p::Event::Rescinded(offers.into_iter().map(|offer| offer.0).collect())
         }
+        Event::InverseOffers(offers) => {
+            p::Event::InverseOffers(offers.into_iter().map(inverse_offer).collect())
+        }
         Event::Offers(offers) => p::Event::Offers(offers.into_iter().map(offer).collect()),
         Event::Request(request) => p::Event::Request(p::Request {
             id: request.id.0,
@@ -48,6 +53,14 @@ pub(crate) fn event(event: Event) -> p::Event {
             headers: request.headers,
             body: request.body,
         }),
+    }
+}
+
+fn inverse_offer(offer: InverseOffer) -> p::InverseOffer {
+    p::InverseOffer {
+        id: offer.id.0,
+        agent: offer.agent.0,
+        unavailability: unavailability(offer.unavailability),
     }
 }
 
@@ -86,7 +99,7 @@ fn agent_info(agent: AgentInfo) -> t::AgentInfo {
         hostname: agent.hostname,
         domain: agent.domain.map(|FaultDomain { region, zone }| t::FaultDomain { region, zone }),
         attributes: agent.attributes.into_iter().map(attribute).collect(),
-        unavailability: None,
+        unavailability: agent.unavailability.map(unavailability),
         extra: Vec::new(),
     }
 }
@@ -107,10 +120,38 @@ fn offer(offer: Offer) -> t::Offer {
         role: offer.role,
         want: offer.want,
         resources: resources_to_guest(offer.resources),
-        pools: Vec::new(),
-        volumes: Vec::new(),
+        volumes: offer.pools.iter().filter_map(|(kind, amount)| volume(kind, amount)).collect(),
+        pools: offer.pools.into_iter().filter_map(pool).collect(),
         expires: offer.expires.0,
     }
+}
+
+/// What is not a volume or a disk of its own.
+fn pool((kind, amount): (PoolKind, Resources)) -> Option<t::Pool> {
+    if kind.is_whole() || kind.disk.volume.is_some() {
+        return None;
+    }
+    Some(t::Pool {
+        reserved_for: kind.owner().map(|role| role.0.clone()),
+        revocable: kind.revocable,
+        resources: resources_to_guest(amount),
+    })
+}
+
+fn volume(kind: &PoolKind, amount: &Resources) -> Option<t::Volume> {
+    let volume = kind.disk.volume.as_ref();
+    let id = volume.map(|volume| &volume.id).or(kind.disk.whole.as_ref())?;
+    Some(t::Volume {
+        id: id.clone(),
+        role: kind.owner().map_or_else(|| "*".to_owned(), |role| role.0.clone()),
+        size_bytes: volume.and_then(|volume| volume.shared_bytes).unwrap_or(amount.disk_bytes),
+        shared: kind.is_shared(),
+        whole_disk: kind.is_whole(),
+    })
+}
+
+fn unavailability(when: Unavailability) -> t::Unavailability {
+    t::Unavailability { start: when.start.0, length: when.length.map(|length| length.0) }
 }
 
 fn resources_to_guest(resources: Resources) -> t::Resources {
@@ -190,8 +231,11 @@ pub(crate) fn call(call: p::Call) -> Call {
             offers: offers(decline.offers),
             refuse_for: decline.refuse_for.map(DurationMs),
         },
-        p::Call::AcceptInverse(_) => Call::Other("accept-inverse".to_owned()),
-        p::Call::DeclineInverse(_) => Call::Other("decline-inverse".to_owned()),
+        p::Call::AcceptInverse(ids) => Call::AcceptInverse(offers(ids)),
+        p::Call::DeclineInverse(decline) => Call::DeclineInverse {
+            offers: offers(decline.offers),
+            refuse_for: decline.refuse_for.map(DurationMs),
+        },
         p::Call::Want(wants) => {
             Call::Want(wants.map(|wants| wants.into_iter().map(want).collect()))
         }
@@ -248,11 +292,21 @@ fn operation(operation: p::Operation) -> Operation {
         p::Operation::LaunchGroup(specs) => {
             Operation::LaunchGroup(specs.into_iter().map(task).collect())
         }
-        p::Operation::Reserve(_) => Operation::Other("reserve".to_owned()),
-        p::Operation::Unreserve(_) => Operation::Other("unreserve".to_owned()),
-        p::Operation::CreateVolume(_) => Operation::Other("create-volume".to_owned()),
-        p::Operation::DestroyVolume(_) => Operation::Other("destroy-volume".to_owned()),
+        p::Operation::Reserve(wanted) => Operation::Reserve(reservation(wanted)),
+        p::Operation::Unreserve(wanted) => Operation::Unreserve(reservation(wanted)),
+        p::Operation::CreateVolume(volume) => Operation::CreateVolume(NewVolume {
+            id: volume.id,
+            role: Role(volume.role),
+            size_bytes: volume.size_bytes,
+            shared: volume.shared,
+        }),
+        p::Operation::DestroyVolume(id) => Operation::DestroyVolume(id),
     }
+}
+
+fn reservation(reservation: p::Reservation) -> Reservation {
+    let resources = resources_from_guest(reservation.resources);
+    Reservation { role: Role(reservation.role), resources }
 }
 
 fn want(want: p::Want) -> Want {
@@ -354,7 +408,7 @@ fn unsupported(task: &t::Task) -> Vec<String> {
         ("grants.http", !grants.http.is_empty()),
         ("grants.secrets", !grants.secrets.is_empty()),
         ("health", task.health.is_some()),
-        ("revocable", task.revocable),
+        (TaskSpec::REVOCABLE, task.revocable),
     ];
     asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name.to_owned()).collect()
 }

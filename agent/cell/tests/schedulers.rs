@@ -104,6 +104,7 @@ async fn turn(instance: &mut SchedulerInstance, number: u64, now: u64) -> FromSc
         role: 0,
         want: None,
         resources: Resources::cpu_memory(1_000, 1 << 30),
+        pools: Vec::new(),
         expires: Timestamp(9),
     };
     let events =

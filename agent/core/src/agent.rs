@@ -9,8 +9,8 @@ use tepui_proto::cell::{CellCommand, CellEvent};
 use tepui_proto::control::{AgentMessage, Hello, MasterMessage, Report, ReportBody, TaskReport};
 use tepui_proto::events::{AttributeValue, FaultDomain};
 use tepui_proto::{
-    DurationMs, FrameworkId, LaunchNumber, Life, ReportSeq, Resources, TaskKey, Tenant, Term,
-    Timestamp,
+    DurationMs, FrameworkId, LaunchNumber, Life, PoolKind, ReportSeq, Resources, TaskKey, Tenant,
+    Term, Timestamp,
 };
 
 use crate::book::{Book, KeptLogs, Record, Snapshot, Task};
@@ -29,8 +29,10 @@ pub struct Profile {
     pub hostname: String,
     /// Tepui's version.
     pub version: String,
-    /// What it offers.
+    /// What it offers to anyone.
     pub resources: Resources,
+    /// What it has beside: reserved by its operator, revocable, disks that cannot be split.
+    pub pools: Vec<(PoolKind, Resources)>,
     /// What it is like.
     pub attributes: Vec<(String, AttributeValue)>,
     /// Where it stands.
@@ -173,6 +175,7 @@ impl Agent {
             hostname: self.profile.hostname.clone(),
             version: self.profile.version.clone(),
             resources: self.profile.resources.clone(),
+            pools: self.profile.pools.clone(),
             attributes: self.profile.attributes.clone(),
             domain: self.profile.domain.clone(),
             launch_mark: self.book.mark,

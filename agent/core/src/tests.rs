@@ -21,6 +21,7 @@ fn profile() -> Profile {
         hostname: "host".to_owned(),
         version: "0".to_owned(),
         resources: Resources::cpu_memory(1_000, 1 << 30),
+        pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
     }

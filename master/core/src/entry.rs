@@ -3,18 +3,23 @@
 //! Applying the same entries to the same state gives the same state, on every master. Golden bytes in the tests hold
 //! the shapes of version 1 still.
 
+use crate::policy::RolePolicy;
 use serde::{Deserialize, Serialize};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::calls::Want;
 use tepui_proto::control::ModuleKind;
-use tepui_proto::events::{AttributeValue, FaultDomain, Refusal, StartCause};
+use tepui_proto::events::{AttributeValue, FaultDomain, Refusal, StartCause, Unavailability};
+use tepui_proto::roles::AgentMode;
 use tepui_proto::{
-    AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, ReportSeq,
-    Resources, Role, TaskId, TaskKey, TaskSpec, TaskStatus, Tenant, Term, Timestamp, TurnNumber,
+    AgentId, Bundle, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId,
+    PoolKind, ReportSeq, Resources, Role, TaskId, TaskKey, TaskSpec, TaskStatus, Tenant, Term,
+    Timestamp, TurnNumber,
 };
 
 /// The version of entries that this master writes, and the newest that it reads.
-pub const ENTRY_VERSION: u16 = 1;
+///
+/// Version 2 has more kinds than version 1; what version 1 had is as it was.
+pub const ENTRY_VERSION: u16 = 2;
 
 /// One committed step of the state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +59,7 @@ impl Entry {
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         let (version, _) =
             postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| EntryError::Body)?;
-        if version != ENTRY_VERSION {
+        if version == 0 || version > ENTRY_VERSION {
             return Err(EntryError::Version(version));
         }
         match postcard::take_from_bytes(bytes) {
@@ -157,6 +162,55 @@ pub enum EntryKind {
     },
     /// A scheduler's turn.
     TurnCommitted(Box<Turn>),
+    /// Roles' settings, as they are from now on. Since version 2, like all that follow.
+    RolesSet(Vec<(Role, RolePolicy)>),
+    /// What an agent has beside what anyone may use, as it said hello.
+    PoolsDeclared {
+        /// Which.
+        agent: AgentId,
+        /// Reserved by its operator, revocable, disks that cannot be split.
+        pools: Vec<(PoolKind, Resources)>,
+    },
+    /// Whether an agent is offered, and what it is on its way to.
+    AgentModeSet {
+        /// Which.
+        agent: AgentId,
+        /// From now on.
+        mode: AgentMode,
+    },
+    /// When an agent is to go down for maintenance.
+    MaintenanceSet {
+        /// Which.
+        agent: AgentId,
+        /// None: not at all.
+        unavailability: Option<Unavailability>,
+    },
+    /// Something of an agent that was free became something else: reserved, no longer reserved, a volume.
+    Converted(Conversion),
+    /// A scheduler's turn that converted resources, or launched on what is not anyone's.
+    TurnPooled(Box<PooledTurn>),
+}
+
+/// What became of resources of one agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversion {
+    /// Whose.
+    pub agent: AgentId,
+    /// This is no more.
+    pub from: Bundle,
+    /// This is instead.
+    pub to: Bundle,
+}
+
+/// A turn with what version 1 has no words for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PooledTurn {
+    /// The turn.
+    pub turn: Turn,
+    /// Carried out before its launches, in order, on what its offers held.
+    pub conversions: Vec<Conversion>,
+    /// What its tasks hold, for those that do not hold just what anyone may use.
+    pub held: Vec<(TaskId, Bundle)>,
 }
 
 /// A framework as it was submitted, checked.

@@ -2,7 +2,8 @@
 
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::control::{Hello, ModuleKind, ModuleVerdict, Report};
-use tepui_proto::events::Request;
+use tepui_proto::events::{Request, Unavailability};
+use tepui_proto::roles::{AgentMode, AgentOperation, RoleChange};
 use tepui_proto::scheduler::FromScheduler;
 use tepui_proto::{Digest, FrameworkId, Incarnation, Tenant, Term};
 
@@ -125,6 +126,42 @@ pub enum Input {
         framework: String,
         /// What; its id is overwritten.
         request: Box<Request>,
+    },
+    /// An operator changes settings of roles, all or nothing. Answered with [`crate::ReplyBody::Done`].
+    RolesChanged {
+        /// To be answered.
+        ticket: Ticket,
+        /// Each role at most once.
+        changes: Vec<RoleChange>,
+        /// Whether limits below what is used, and guarantees beyond what there is, are taken.
+        force: bool,
+    },
+    /// An operator changes whether an agent is offered. Answered with [`crate::ReplyBody::Done`].
+    AgentModeRequested {
+        /// To be answered.
+        ticket: Ticket,
+        /// Its name.
+        agent: String,
+        /// From now on.
+        mode: AgentMode,
+    },
+    /// An operator says when an agent is to go down. Answered with [`crate::ReplyBody::Done`].
+    MaintenanceRequested {
+        /// To be answered.
+        ticket: Ticket,
+        /// Its name.
+        agent: String,
+        /// None: not at all.
+        unavailability: Option<Unavailability>,
+    },
+    /// An operator reserves what is free of an agent, or makes volumes. Answered with [`crate::ReplyBody::Done`].
+    OperationRequested {
+        /// To be answered.
+        ticket: Ticket,
+        /// Its name.
+        agent: String,
+        /// What.
+        operation: AgentOperation,
     },
     /// Whoever waited for that ticket has gone.
     Abandoned(Ticket),

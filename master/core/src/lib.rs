@@ -11,6 +11,8 @@ pub mod entry;
 pub mod input;
 pub mod leader;
 pub mod ledger;
+pub mod policy;
+pub mod quantities;
 pub mod refusal;
 pub mod state;
 pub mod views;

@@ -64,6 +64,22 @@ codes! {
     LimitReached = "limit-reached",
     /// The scheduler answered with something that is not HTTP.
     InvalidResponse = "invalid-response",
+    /// A role's name is not one.
+    RoleInvalid = "role-invalid",
+    /// A weight of zero, or one that is too large.
+    WeightInvalid = "weight-invalid",
+    /// Guarantees and limits that do not fit each other, the roles above, or the cluster.
+    QuotaInvalid = "quota-invalid",
+    /// A limit below what the role uses already.
+    QuotaOverUsed = "quota-over-used",
+    /// There is no such agent.
+    AgentUnknown = "agent-unknown",
+    /// The agent's mode does not allow it: drained ones may be made active, draining ones not.
+    AgentModeInvalid = "agent-mode-invalid",
+    /// The resources are not there, not free, or not reserved.
+    ResourcesNotFree = "resources-not-free",
+    /// A volume's name that is taken or unknown, or a form that volumes do not have.
+    VolumeInvalid = "volume-invalid",
     /// Another master leads now.
     NotLeader = "not-leader",
 }

@@ -3,16 +3,18 @@
 use crate::allocator::Share;
 use crate::input::ConnectionId;
 use crate::leader::Leader;
-use crate::ledger::{Quantities, held_back};
+use crate::ledger::held_back;
 use crate::state::{Framework, Task};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use tepui_proto::api::{
     AgentView, BlobView, ClusterView, EventView, FrameworkView, Page, RoleView, TaskView,
 };
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Blob;
-use tepui_proto::{AgentId, Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant};
+use tepui_proto::{
+    AgentId, Bundle, Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant,
+};
 
 impl Leader {
     /// A tenant's frameworks by name, after this one.
@@ -166,9 +168,9 @@ impl Leader {
             state: state.to_owned(),
             total: agent.resources.clone(),
             held_back: held_back(&agent.resources),
-            free: accounts.offerable.free().clone(),
-            offered: accounts.offerable.offered.clone(),
-            used: add_scalars(&accounts.offerable.used, &accounts.held_back.used),
+            free: flat(accounts.offerable.free()),
+            offered: flat(&accounts.offerable.offered),
+            used: add_scalars(&flat(&accounts.offerable.used), &flat(&accounts.held_back.used)),
             tasks: agent.launches.len() as u64,
             schedulers: self.state.frameworks.values().filter(on_it).count() as u64,
             version: agent.version.clone(),
@@ -185,15 +187,11 @@ impl Leader {
                 .or_insert_with(|| self.empty_role(role.as_str()))
                 .frameworks += 1;
         }
-        for (role, holders) in self.state.ledger.held() {
-            let mut sum = Quantities::default();
-            for held in holders.values() {
-                sum.cpu_milli += held.cpu_milli;
-                sum.memory_bytes += held.memory_bytes;
-                sum.disk_bytes += held.disk_bytes;
-            }
+        let none = BTreeSet::new();
+        for (role, sums) in self.state.ledger.roles() {
+            let sum = sums.held();
             let view = roles.entry(role.as_str()).or_insert_with(|| self.empty_role(role.as_str()));
-            view.share_milli = Share::dominant(&sum, self.state.ledger.total(), 1000).milli();
+            view.share_milli = Share::dominant(sum, self.state.ledger.total(), 1000, &none).milli();
             let amount = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
             view.allocated = Resources {
                 cpu_milli: amount(sum.cpu_milli),
@@ -206,7 +204,7 @@ impl Leader {
     }
 
     fn empty_role(&self, role: &str) -> RoleView {
-        let weight_milli = self.state.weights.get(&role.into()).copied().unwrap_or(1000);
+        let weight_milli = self.state.policy.weight_milli(role);
         RoleView {
             role: role.to_owned(),
             weight_milli,
@@ -356,4 +354,9 @@ fn add_scalars(a: &Resources, b: &Resources) -> Resources {
         ports: a.ports.clone(),
         custom: a.custom.clone(),
     }
+}
+
+/// All kinds together; a sum over the range shows as nothing, which the checks at hello keep from happening.
+fn flat(bundle: &Bundle) -> Resources {
+    bundle.flat().unwrap_or_default()
 }

@@ -141,6 +141,7 @@ fn hello(connection: ConnectionId, reports: Vec<Report>) -> Input {
         hostname: "host".into(),
         version: "0".into(),
         resources: Resources::cpu_memory(4_000, 8 << 30),
+        pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
         launch_mark: LaunchNumber(0),

@@ -106,11 +106,21 @@ impl IntoResponse for Failure {
 /// The status of a code. No wildcard: a new code must be given one.
 fn status(code: Code) -> StatusCode {
     match code {
-        Code::FrameworkUnknown | Code::TaskUnknown | Code::ModuleUnknown => StatusCode::NOT_FOUND,
+        Code::FrameworkUnknown | Code::TaskUnknown | Code::ModuleUnknown | Code::AgentUnknown => {
+            StatusCode::NOT_FOUND
+        }
         Code::FrameworkHeld | Code::NoAgents | Code::NotLeader => StatusCode::SERVICE_UNAVAILABLE,
-        Code::FrameworkEnded | Code::LimitReached => StatusCode::CONFLICT,
+        Code::FrameworkEnded
+        | Code::LimitReached
+        | Code::QuotaOverUsed
+        | Code::AgentModeInvalid
+        | Code::ResourcesNotFree => StatusCode::CONFLICT,
         Code::SchedulerFailed | Code::InvalidResponse => StatusCode::BAD_GATEWAY,
-        Code::InvalidSpec => StatusCode::BAD_REQUEST,
+        Code::InvalidSpec
+        | Code::RoleInvalid
+        | Code::WeightInvalid
+        | Code::QuotaInvalid
+        | Code::VolumeInvalid => StatusCode::BAD_REQUEST,
         Code::ModuleInvalid | Code::ModuleImports | Code::ModuleUncompilable => {
             StatusCode::UNPROCESSABLE_ENTITY
         }

@@ -71,6 +71,7 @@ async fn join(connection: &Connection) -> Result<(QuicWriter, QuicReader), Failu
         hostname: NAME.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         resources: Resources::cpu_memory(OWN_CPU_MILLI, OWN_MEMORY_BYTES),
+        pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
         launch_mark: LaunchNumber(0),

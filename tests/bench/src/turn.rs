@@ -84,6 +84,7 @@ fn offers(turn: u64) -> Vec<Offer> {
         role: 0,
         want: None,
         resources: Resources::cpu_memory(1_000, 1 << 30),
+        pools: Vec::new(),
         expires: Timestamp(turn + limits::OFFER_TIMEOUT_MS),
     };
     (0..OFFERS).map(offer).collect()

@@ -153,6 +153,7 @@ impl Cast {
             hostname: name.to_owned(),
             version: "0".into(),
             resources: Resources::cpu_memory(actor.cpus * 1_000, actor.memory_mib << 20),
+            pools: Vec::new(),
             attributes: Vec::new(),
             domain: None,
             launch_mark: actor.mark,

@@ -95,6 +95,11 @@ fn event_line(event: &Event) -> String {
             let names: Vec<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
             format!("agents [{}]", names.join(", "))
         }
+        Event::InverseOffers(offers) => {
+            let agents: Vec<String> =
+                offers.iter().map(|offer| format!("agent {}", offer.agent)).collect();
+            format!("inverse offers [{}]", agents.join(", "))
+        }
         Event::Rescinded(offers) => format!("rescinded {}", offers.len()),
         Event::Offers(offers) => {
             let lines: Vec<String> = offers

@@ -64,6 +64,7 @@ impl Machine {
             hostname: self.name(),
             version: "sim".into(),
             resources: Resources::cpu_memory(2_000, 4 << 30),
+            pools: Vec::new(),
             attributes: Vec::new(),
             domain: None,
         }

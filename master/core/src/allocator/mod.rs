@@ -1,22 +1,74 @@
-//! Who is offered what: hierarchical, weighted dominant-resource fairness over roles, then over frameworks.
+//! Who is offered what: hierarchical, weighted dominant-resource fairness, guarantees first (Mesos: `hierarchical.cpp`).
 //!
-//! Reads the ledger and the state, and says what to offer; moves nothing itself. Looks only at the agents it is given:
-//! those of which something was freed, or all where a framework's demand changed. A framework that has stated wants
-//! is offered at most those, a unit at a time while others compete; one that has not is offered all that is free.
+//! Owns what it was told of agents' sites and frameworks' demand, the order of roles and frameworks, and refusals. Holds
+//! no resources: the ledger moves them, and its sums are what shares are made of. A part of the leader's mind, so a new
+//! leader begins it anew. Its one surprise: it works through agents one by one, and each goes to the lowest share that can
+//! take any of it; but where wants are stated, a unit at a time while others compete.
 
-mod filters;
-mod sorter;
+mod candidate;
+mod clients;
+mod cycle;
+pub mod explain;
+mod maintenance;
+mod order;
+mod packing;
+mod quotas;
+mod refusals;
+mod share;
+mod sites;
+mod wants;
 
-pub use filters::Filters;
-pub use sorter::{RoleTree, Share};
+pub(crate) use candidate::is_at_or_below;
+pub use clients::{Accepts, Ask};
+pub use explain::{Reason, Tally};
+pub use maintenance::InverseOffers;
+pub use share::Share;
+pub use sites::{ConstraintError, Site, check_constraints};
 
-use crate::state::{Agent, Framework, State};
+use crate::ledger::{Holder, Ledger};
+use crate::policy::Policy;
+use clients::Clients;
+use order::Order;
+use quotas::Quotas;
+use refusals::Clock;
+use sites::{ClassChange, Constraints, Sites};
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_proto::calls::{Comparison, Constraint, Want};
-use tepui_proto::events::AttributeValue;
-use tepui_proto::{AgentId, FrameworkId, Resources, Role, Timestamp, limits};
+use std::ops::ControlFlow;
+use tepui_proto::calls::Want;
+use tepui_proto::{AgentId, Bundle, DurationMs, FrameworkId, Role, Scalars, Timestamp, limits};
 
-/// Resources of one agent for one framework and role.
+/// How the allocator works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The time between periodic cycles, if those are what starts it (as in Mesos). None: releases and demand do.
+    pub interval: Option<DurationMs>,
+    /// Resources that have no part in shares.
+    pub excluded: BTreeSet<String>,
+    /// The smallest offer: one of the sets, with all its names.
+    pub smallest: Vec<Scalars>,
+    /// Of the order of agents.
+    pub seed: u64,
+    /// The master's region; frameworks see agents of others only if they say so.
+    pub region: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let mut cpus = Scalars::default();
+        cpus.set(Scalars::CPUS, limits::SMALLEST_CPU_MILLI);
+        let mut mem = Scalars::default();
+        mem.set(Scalars::MEM, limits::SMALLEST_MEMORY_BYTES);
+        Self {
+            interval: None,
+            excluded: BTreeSet::new(),
+            smallest: vec![cpus, mem],
+            seed: 0,
+            region: None,
+        }
+    }
+}
+
+/// Resources of one agent that are offered to one framework in one role. The ledger has moved them already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// For whom.
@@ -25,185 +77,273 @@ pub struct Grant {
     pub role: Role,
     /// On which agent.
     pub agent: AgentId,
-    /// The want that it answers, and how many of it.
+    /// The want that it answers, and how many units of it.
     pub want: Option<(u32, u32)>,
     /// What.
-    pub resources: Resources,
+    pub bundle: Bundle,
 }
 
-/// Where grants of one framework, role, agent, and want are summed.
-type GrantKey = (AgentId, FrameworkId, Role, Option<u32>);
+/// Which agents a cycle looks at.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// All that are open.
+    All,
+    /// These, if they are open.
+    Agents(&'a BTreeSet<AgentId>),
+}
 
-/// What one run looks at.
+/// The allocator.
 #[derive(Debug)]
-pub struct Round<'a> {
-    /// The books and the demand.
-    pub state: &'a State,
-    /// What was refused.
-    pub filters: &'a Filters,
-    /// Frameworks whose schedulers take turns.
-    pub active: &'a BTreeSet<FrameworkId>,
-    /// Units of wants that are on offer already.
-    pub offered: &'a BTreeMap<(FrameworkId, u32), u32>,
-    /// The time.
-    pub now: Timestamp,
+pub struct Allocator {
+    settings: Settings,
+    sites: Sites,
+    clients: Clients,
+    order: Order,
+    quotas: Quotas,
+    /// Periodic cycles that have run.
+    cycles: u64,
+    /// Looks at one agent, over all cycles.
+    looks: u64,
+    has_policy_changed: bool,
+    /// Frameworks in roles of which the ledger was not read yet.
+    fresh: Vec<(Role, FrameworkId)>,
+    /// Of the last look at everything: agents with nothing free, and agents that were looked at.
+    full: u64,
+    seen: u64,
 }
 
-/// Says what to offer of these agents.
-pub fn allocate(round: &Round<'_>, agents: &[AgentId]) -> Vec<Grant> {
-    let mut tree = RoleTree::new(round.state, round.active);
-    if tree.is_empty() {
-        return Vec::new();
+impl Allocator {
+    /// One that knows nobody.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            sites: Sites::default(),
+            clients: Clients::default(),
+            order: Order::new(settings.excluded.clone()),
+            quotas: Quotas::default(),
+            cycles: 0,
+            looks: 0,
+            has_policy_changed: true,
+            fresh: Vec::new(),
+            full: 0,
+            seen: 0,
+            settings,
+        }
     }
-    let mut run = Run { round, offered: round.offered.clone(), grants: BTreeMap::new() };
-    for agent in agents {
-        run.share_out(*agent, &mut tree);
-    }
-    let grant =
-        |((agent, framework, role, want), (units, resources)): (GrantKey, (u32, Resources))| {
-            Grant { framework, role, agent, want: want.map(|want| (want, units)), resources }
-        };
-    run.grants.into_iter().map(grant).collect()
-}
 
-struct Run<'a, 'b> {
-    round: &'a Round<'b>,
-    offered: BTreeMap<(FrameworkId, u32), u32>,
-    grants: BTreeMap<GrantKey, (u32, Resources)>,
-}
-
-/// What a framework could take of an agent.
-enum Take {
-    Whole,
-    Units { want: u32, each: Resources, port_count: u32, most: u32 },
-}
-
-impl Run<'_, '_> {
-    /// Gives out what is free of one agent, always to the lowest share that can take any of it.
-    fn share_out(&mut self, id: AgentId, tree: &mut RoleTree) {
-        let (Some(agent), Some(accounts)) =
-            (self.round.state.agents.get(&id), self.round.state.ledger.agent(id))
-        else {
-            return;
-        };
-        let mut free = accounts.offerable.free().clone();
-        while is_worth_offering(&free) {
-            let order = tree.order();
-            let mut able = order.iter().filter_map(|(role, framework)| {
-                self.take(agent, id, &free, role, *framework)
-                    .map(|take| (role.clone(), *framework, take))
-            });
-            let Some((role, framework, take)) = able.next() else { return };
-            let rivals = able.next().is_some();
-            drop(able);
-            let (want, units, resources) = match take {
-                Take::Whole => (None, 0, free.clone()),
-                Take::Units { want, each, port_count, most } => {
-                    let units = if rivals { 1 } else { most };
-                    let Some(resources) = units_of(&free, &each, port_count, units) else { return };
-                    *self.offered.entry((framework, want)).or_default() += units;
-                    (Some(want), units, resources)
+    /// Begins or changes what is known of an agent. If its attributes changed, what was refused of it is forgotten, and
+    /// the answer is true.
+    pub fn set_site(&mut self, agent: AgentId, site: Site) -> bool {
+        let is_known = self.sites.get(agent).is_some();
+        match self.sites.set(agent, site) {
+            ClassChange::Same => false,
+            ClassChange::Moved(gone) => {
+                self.forget_class(gone);
+                if is_known {
+                    self.clients.forget_agent(agent);
                 }
-            };
-            free = free.saturating_sub(&resources);
-            tree.add(&role, framework, &resources);
-            let sum = self.grants.entry((id, framework, role, want)).or_default();
-            sum.0 += units;
-            sum.1 = sum.1.checked_add(&resources).unwrap_or(resources);
-        }
-    }
-
-    fn take(
-        &self,
-        agent: &Agent,
-        id: AgentId,
-        free: &Resources,
-        role: &Role,
-        framework: FrameworkId,
-    ) -> Option<Take> {
-        let record = self.round.state.frameworks.get(&framework)?;
-        let take = match &record.wants {
-            None => Take::Whole,
-            Some(wants) => {
-                wants.iter().find_map(|want| self.take_want(agent, free, role, framework, want))?
+                is_known
             }
-        };
-        let candidate = match &take {
-            Take::Whole => free.clone(),
-            Take::Units { each, port_count, most, .. } => units_of(free, each, *port_count, *most)?,
-        };
-        let refused =
-            self.round.filters.is_refused(framework, role, id, &candidate, self.round.now);
-        (!refused).then_some(take)
-    }
-
-    fn take_want(
-        &self,
-        agent: &Agent,
-        free: &Resources,
-        role: &Role,
-        framework: FrameworkId,
-        want: &Want,
-    ) -> Option<Take> {
-        let left = want
-            .count
-            .saturating_sub(self.offered.get(&(framework, want.id)).copied().unwrap_or(0));
-        if want.role != *role
-            || left == 0
-            || !want.constraints.iter().all(|constraint| holds(agent, constraint))
-        {
-            return None;
         }
-        let ports = free.ports.count().checked_div(want.port_count).unwrap_or(u32::MAX);
-        let most = free.times(&want.each, left).min(ports);
-        (most > 0).then(|| Take::Units {
-            want: want.id,
-            each: want.each.clone(),
-            port_count: want.port_count,
-            most,
-        })
     }
-}
 
-/// So many units of `each`, with their ports chosen from what is free.
-fn units_of(free: &Resources, each: &Resources, port_count: u32, units: u32) -> Option<Resources> {
-    let ports = free.ports.lowest(port_count.checked_mul(units)?);
-    Some(Resources { ports, ..Resources::scaled(each, units)? })
-}
-
-/// The smallest offer (Mesos: `cpus:0.01|mem:32`).
-fn is_worth_offering(free: &Resources) -> bool {
-    free.cpu_milli >= limits::SMALLEST_CPU_MILLI
-        || free.memory_bytes >= limits::SMALLEST_MEMORY_BYTES
-}
-
-/// Whether an agent meets a constraint. An attribute that is not text is compared in no way but by being there.
-pub fn holds(agent: &Agent, constraint: &Constraint) -> bool {
-    let text = |name: &str| match name {
-        "@hostname" => Some(agent.hostname.as_str()),
-        "@region" => agent.domain.as_ref().map(|domain| domain.region.as_str()),
-        "@zone" => agent.domain.as_ref().map(|domain| domain.zone.as_str()),
-        _ => agent.attributes.iter().find(|(have, _)| have == name).map(|(_, value)| match value {
-            AttributeValue::Text(text) => text.as_str(),
-            AttributeValue::Milli(_) | AttributeValue::Ranges(_) => "",
-        }),
-    };
-    let value = text(&constraint.attribute);
-    match constraint.comparison {
-        Comparison::Exists => value.is_some(),
-        Comparison::Absent => value.is_none(),
-        Comparison::Equals => value == Some(constraint.operand.as_str()),
-        Comparison::Differs => value != Some(constraint.operand.as_str()),
-        // Refused at the edge in this version.
-        Comparison::Matches | Comparison::MatchesNot => false,
+    /// Forgets an agent.
+    pub fn remove_site(&mut self, agent: AgentId) {
+        let gone = self.sites.remove(agent);
+        self.forget_class(gone);
+        self.clients.forget_agent(agent);
     }
-}
 
-/// Whether a framework could be offered anything in a role.
-fn wants_offers(framework: &Framework, role: &Role) -> bool {
-    let wanted = framework
-        .wants
-        .as_ref()
-        .is_none_or(|wants| wants.iter().any(|want| want.count > 0 && want.role == *role));
-    wanted && !framework.suppressed.contains(role)
+    fn forget_class(&mut self, class: Option<usize>) {
+        let Some(class) = class else { return };
+        for client in self.clients.iter_mut() {
+            for wanted in client.wants.iter_mut().flatten() {
+                wanted.constraints.forget_class(class);
+            }
+        }
+    }
+
+    /// Whether an agent is offered at all.
+    pub fn set_open(&mut self, agent: AgentId, is_open: bool) {
+        self.sites.set_open(agent, is_open);
+    }
+
+    /// Begins or replaces what a framework asks for. What it refused stays refused.
+    pub fn set_ask(&mut self, framework: FrameworkId, ask: Ask) {
+        let fresh = self.clients.set(framework, ask, &mut self.order);
+        self.fresh.extend(fresh.into_iter().map(|role| (role, framework)));
+    }
+
+    /// Forgets a framework.
+    pub fn remove_ask(&mut self, framework: FrameworkId) {
+        self.clients.remove(framework, &mut self.order);
+    }
+
+    /// Remembers that a framework does not want this for a while.
+    pub fn refuse(
+        &mut self,
+        framework: FrameworkId,
+        role: &Role,
+        agent: AgentId,
+        bundle: Bundle,
+        until: Timestamp,
+    ) {
+        let cycles = self.cycles;
+        if let Some(refusals) = self.clients.refusals(framework, role) {
+            refusals.refuse(agent, bundle, until, cycles);
+        }
+    }
+
+    /// Forgets what a framework refused in these roles.
+    pub fn forget_refusals(&mut self, framework: FrameworkId, roles: &[Role]) {
+        for role in roles {
+            if let Some(refusals) = self.clients.refusals(framework, role) {
+                refusals.forget();
+            }
+        }
+    }
+
+    /// Forgets what has run out of what a framework refused of an agent.
+    pub fn expire_refusals(&mut self, framework: FrameworkId, agent: AgentId, now: Timestamp) {
+        let clock = self.clock(now);
+        let roles: Vec<Role> = self.clients.roles_of(framework).cloned().collect();
+        for role in roles {
+            if let Some(refusals) = self.clients.refusals(framework, &role) {
+                refusals.expire(agent, clock);
+            }
+        }
+    }
+
+    /// Refusals that are remembered, by agents: what a framework's filters cost.
+    pub fn refusals(&mut self, framework: FrameworkId) -> usize {
+        let roles: Vec<Role> = self.clients.roles_of(framework).cloned().collect();
+        let of = |role: &Role| self.clients.refusals(framework, role).map_or(0, |r| r.len());
+        roles.iter().map(of).sum()
+    }
+
+    /// Units of a want are no longer on offer: answered, declined, or taken back.
+    pub fn units_returned(&mut self, framework: FrameworkId, role: &Role, want: u32, units: u32) {
+        self.clients.count_units((framework, role, want), units, false, &mut self.order);
+    }
+
+    /// Serves a framework after all others until then; a time that is past ends it.
+    pub fn demote(&mut self, framework: FrameworkId, until: Timestamp) {
+        self.clients.demote(framework, until);
+    }
+
+    /// Wants of roles that a guarantee is owed to, one of each framework, in the order in which they are served.
+    pub fn needs(&mut self, ledger: &mut Ledger, policy: &Policy) -> Vec<(Role, Want)> {
+        self.catch_up(ledger, policy);
+        let mut needs = Vec::new();
+        if !self.quotas.is_owing() {
+            return needs;
+        }
+        self.order.walk(true, &mut |node, _, key| {
+            let wants = self.clients.get(key).and_then(|client| client.wants.as_ref());
+            let mut wants = wants.into_iter().flatten();
+            let wanted = wants.find(|wanted| wanted.left() > 0 && !wanted.want.revocable);
+            if let (Some(node), Some(wanted)) = (self.order.node(node), wanted) {
+                needs.push((node.role.clone(), wanted.want.clone()));
+            }
+            ControlFlow::Continue(())
+        });
+        needs
+    }
+
+    /// Open agents that meet a want's constraints.
+    pub fn meeting(&self, want: &Want) -> Vec<AgentId> {
+        let mut constraints = Constraints::new(&want.constraints);
+        let meets = |agent: &AgentId| {
+            let site = self.sites.get(*agent);
+            site.is_some_and(|(site, class)| site.is_open && constraints.are_met(site, class))
+        };
+        self.sites.ids().filter(meets).collect()
+    }
+
+    /// Weights, quotas or packing have changed.
+    pub fn policy_changed(&mut self) {
+        self.has_policy_changed = true;
+    }
+
+    /// Counts an allocation that was not a grant.
+    pub fn served(&mut self, holder: Holder<'_>, ledger: &Ledger, policy: &Policy) {
+        self.order.served(holder.role, holder.framework, ledger, policy);
+    }
+
+    /// Roles and frameworks in the order in which they are to be served.
+    pub fn order(&mut self, ledger: &mut Ledger, policy: &Policy) -> Vec<(Role, FrameworkId)> {
+        self.catch_up(ledger, policy);
+        let mut order = Vec::new();
+        self.order.walk(false, &mut |node, framework, _| {
+            order.extend(self.order.node(node).map(|node| (node.role.clone(), framework)));
+            ControlFlow::Continue(())
+        });
+        order
+    }
+
+    /// The weighted dominant share by which a role's own frameworks are served; none if it has none.
+    pub fn share(&mut self, ledger: &mut Ledger, policy: &Policy, role: &Role) -> Option<Share> {
+        self.catch_up(ledger, policy);
+        self.order.share(role.as_str())
+    }
+
+    /// Reads what has moved since the last cycle.
+    fn catch_up(&mut self, ledger: &mut Ledger, policy: &Policy) {
+        let policy_changed = std::mem::take(&mut self.has_policy_changed);
+        self.order.refresh_all(ledger, policy, policy_changed);
+        let fresh = std::mem::take(&mut self.fresh);
+        for (role, framework) in &fresh {
+            self.order.refresh(role, Some(*framework), ledger, policy);
+        }
+        let moved = ledger.take_moved();
+        for (role, frameworks) in &moved {
+            self.order.refresh(role, None, ledger, policy);
+            for framework in frameworks {
+                self.order.refresh(role, Some(*framework), ledger, policy);
+            }
+        }
+        if policy_changed {
+            self.quotas = Quotas::new(policy, ledger);
+            self.order.clear_owed();
+        }
+        if self.quotas.is_empty() {
+            return;
+        }
+        for role in moved.keys() {
+            self.quotas.refresh(role.as_str(), ledger);
+            self.quotas.mark_path(role.as_str(), ledger, &mut self.order);
+        }
+        if policy_changed || !fresh.is_empty() {
+            self.quotas.mark(ledger, &mut self.order);
+        }
+    }
+
+    fn clock(&self, now: Timestamp) -> Clock {
+        Clock { now, cycles: self.cycles, is_periodic: self.settings.interval.is_some() }
+    }
+
+    /// What came of the looks of a framework in a role; none if it is not in it.
+    pub fn tally(&self, framework: FrameworkId, role: &Role) -> Option<Tally> {
+        let client = self.clients.find(framework, role.as_str())?;
+        Some(self.completed(&client.tally))
+    }
+
+    /// What came of the looks for each want of a framework in a role.
+    pub fn want_tallies(&self, framework: FrameworkId, role: &Role) -> BTreeMap<u32, Tally> {
+        let client = self.clients.find(framework, role.as_str());
+        let wants = client.and_then(|client| client.wants.as_ref()).into_iter().flatten();
+        wants.map(|wanted| (wanted.want.id, self.completed(&wanted.tally))).collect()
+    }
+
+    /// With the agents that were not looked at for anyone, or were given out before it was this one's turn.
+    fn completed(&self, tally: &Tally) -> Tally {
+        let mut tally = tally.clone();
+        tally.add(Reason::Drained, u64::try_from(self.sites.closed()).unwrap_or(u64::MAX));
+        tally.add(Reason::Held, self.full + self.seen.saturating_sub(tally.considered));
+        tally
+    }
+
+    /// How many agents are known.
+    pub fn agents(&self) -> usize {
+        self.sites.len()
+    }
 }

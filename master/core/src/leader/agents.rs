@@ -12,7 +12,7 @@ use tepui_proto::control::{Hello, Launch, MasterMessage};
 use tepui_proto::resources::Custom;
 use tepui_proto::tasks::OnUnreachable;
 use tepui_proto::{
-    AgentId, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState,
+    AgentId, Bundle, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState,
     Timestamp, limits,
 };
 
@@ -121,12 +121,14 @@ impl Leader {
             domain: hello.domain.clone(),
             launch_mark: hello.launch_mark,
         };
-        let changed =
-            self.state.agents.get(&id).is_none_or(|agent| agent.attributes != hello.attributes);
-        if changed {
-            self.mind.filters.forget_agent(id);
-        }
         self.propose(step, EntryKind::AgentJoined(Box::new(joined)));
+        let declared = Bundle::try_from(hello.pools.clone()).unwrap_or_default();
+        let known = self.state.provision(id).map(|provision| &provision.declared);
+        if known.map_or(!declared.is_empty(), |known| *known != declared) {
+            let pools = hello.pools.clone();
+            self.propose(step, EntryKind::PoolsDeclared { agent: id, pools });
+        }
+        self.tell_site(id);
     }
 
     /// What the agent should do that it does not, and does that it should not.
@@ -226,6 +228,7 @@ impl Leader {
     pub(super) fn on_agent_disconnected(&mut self, step: &mut Step<'_>, connection: ConnectionId) {
         let Some(id) = self.mind.connections.remove(&connection) else { return };
         self.mind.sessions.remove(&id);
+        self.mind.allocator.set_open(id, false);
         self.lose_hosted(step, id, "its agent's connection was lost");
         self.rescind_agent(id);
         self.reassign_checks(id, step.fx);

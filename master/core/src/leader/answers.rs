@@ -2,16 +2,18 @@
 
 use super::deadlines::Deadline;
 use super::launches::{is_task_id, not_launched};
+use super::offers::Strike;
 use super::{Leader, Step, agents};
 use crate::effect::{Effect, Effects};
-use crate::entry::{EntryKind, TimerChange, Turn};
+use crate::entry::{Conversion, EntryKind, PooledTurn, TimerChange, Turn};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::{Call, Operation};
 use tepui_proto::control::{Launch, MasterMessage};
 use tepui_proto::events::Refusal;
 use tepui_proto::scheduler::TurnUsage;
 use tepui_proto::{
-    AgentId, FrameworkId, LaunchNumber, Reason, Role, TaskId, TaskKey, TaskSpec, TaskState, limits,
+    AgentId, Bundle, FrameworkId, LaunchNumber, Reason, Role, TaskId, TaskKey, TaskSpec, TaskState,
+    limits,
 };
 
 /// A turn as it is put together from an answer.
@@ -24,6 +26,12 @@ pub(super) struct Draft {
     last_launch: BTreeMap<AgentId, LaunchNumber>,
     /// Messages to tasks, sent once the turn is committed.
     pub(super) sends: Vec<(AgentId, MasterMessage)>,
+    /// Carried out before the launches.
+    pub(super) conversions: Vec<Conversion>,
+    /// What launched tasks hold that do not hold just what anyone may use.
+    pub(super) held: Vec<(TaskId, Bundle)>,
+    /// Whether it declined offers.
+    pub(super) has_declined: bool,
     /// Orders of this answer, performed once the turn is committed.
     pub(super) fx: Effects,
 }
@@ -77,14 +85,25 @@ impl Leader {
             let index = u32::try_from(at).unwrap_or(u32::MAX);
             self.on_call(step.now, &mut draft, (index, at == last), call);
         }
-        let Draft { turn, sends, fx: orders, .. } = draft;
+        let Draft { turn, sends, conversions, held, has_declined, fx: orders, .. } = draft;
         let (launches, kills) = (turn.launches.len(), turn.kills.clone());
         let keys: Vec<(AgentId, TaskId)> =
             turn.launches.iter().map(|launch| (launch.agent, launch.spec.id.clone())).collect();
         let (wants, completed) =
             (turn.wants.is_some() || turn.suppressed.is_some(), turn.completed.is_some());
         let timers = turn.timers.clone();
-        self.propose(step, EntryKind::TurnCommitted(Box::new(turn)));
+        if conversions.is_empty() && held.is_empty() {
+            self.propose(step, EntryKind::TurnCommitted(Box::new(turn)));
+        } else {
+            self.mind.dirty.extend(conversions.iter().map(|conversion| conversion.agent));
+            let pooled = PooledTurn { turn, conversions, held };
+            self.propose(step, EntryKind::TurnPooled(Box::new(pooled)));
+        }
+        if launches > 0 {
+            self.clear_strikes(id);
+        } else if has_declined {
+            self.strike(step.now, id, Strike::Declined);
+        }
         step.fx.orders.extend(orders.orders);
         if launches > 0 {
             self.send_launches(id, &keys, step.fx);
@@ -106,7 +125,11 @@ impl Leader {
             self.note(step.now, id, "completed", "its scheduler says that it is done");
             return self.stop_framework(step, id);
         }
+        if launches > 0 || wants {
+            self.mind.asking.insert(id);
+        }
         if self.mind.active.insert(id) || wants {
+            self.mind.asking.insert(id);
             self.mind.all_dirty = true;
         }
     }
@@ -124,7 +147,10 @@ impl Leader {
             .map(|operation| match operation {
                 Operation::Launch(_) => 1,
                 Operation::LaunchGroup(tasks) => tasks.len(),
-                Operation::Other(_) => 0,
+                Operation::Reserve(_)
+                | Operation::Unreserve(_)
+                | Operation::CreateVolume(_)
+                | Operation::DestroyVolume(_) => 0,
             })
             .sum();
         if launches > limits::LAUNCHES {
@@ -186,6 +212,9 @@ impl Leader {
             task_ids: BTreeSet::new(),
             last_launch: BTreeMap::new(),
             sends: Vec::new(),
+            conversions: Vec::new(),
+            held: Vec::new(),
+            has_declined: false,
             fx: Effects::default(),
         })
     }

@@ -2,8 +2,9 @@
 
 use super::Leader;
 use super::answers::Draft;
+use crate::allocator::check_constraints;
 use crate::entry::{Completed, Demand, TimerChange};
-use tepui_proto::calls::{Call, Comparison, Outcome, Want};
+use tepui_proto::calls::{Call, Outcome, Want};
 use tepui_proto::control::MasterMessage;
 use tepui_proto::events::Message;
 use tepui_proto::{DurationMs, OfferId, Role, TaskId, TaskState, Timestamp, limits};
@@ -52,8 +53,11 @@ impl Leader {
             }
             Call::Put { key, value } => draft.turn.writes.push((key, value)),
             Call::Complete(outcome) => self.on_complete(draft, index, is_last, outcome),
-            Call::Other(name) => {
-                draft.refuse(index, "unsupported", format!("`{name}` is not done by this version"));
+            Call::AcceptInverse(offers) => self.on_inverse(draft, index, &offers, None),
+            Call::DeclineInverse { offers, refuse_for } => {
+                let span = refuse_for.map_or(limits::REFUSE_MS, |span| span.0);
+                let until = now.after(DurationMs(span.min(limits::REFUSE_MS_MAX)));
+                self.on_inverse(draft, index, &offers, Some(until));
             }
         }
     }
@@ -80,8 +84,24 @@ impl Leader {
                 );
                 continue;
             };
-            let resources = offer.resources.clone();
-            self.refuse(now, &offer, resources, refuse_for);
+            draft.has_declined = true;
+            let bundle = offer.bundle.clone();
+            self.refuse(now, &offer, bundle, refuse_for);
+        }
+    }
+
+    fn on_inverse(
+        &mut self,
+        draft: &mut Draft,
+        index: u32,
+        offers: &[OfferId],
+        refused_until: Option<Timestamp>,
+    ) {
+        for id in offers {
+            if !self.answer_inverse(draft.framework, *id, refused_until) {
+                let message = format!("inverse offer {id} is not out, or no longer");
+                draft.refuse(index, "invalid-offer", message);
+            }
         }
     }
 
@@ -100,7 +120,7 @@ impl Leader {
         let has_changed = before != wants.as_deref();
         if has_changed {
             // A want that changed is asked for afresh.
-            self.mind.filters.forget(draft.framework, &framework.submission.roles);
+            self.mind.allocator.forget_refusals(draft.framework, &framework.submission.roles);
         }
         // Launches of this turn lower the counts of before, so the same wants stated after them are not the same.
         if has_changed || !draft.turn.launches.is_empty() {
@@ -134,7 +154,7 @@ impl Leader {
         let mut suppressed = self.suppressed_so_far(draft);
         suppressed.retain(|role| !roles.contains(role));
         draft.turn.suppressed = Some(suppressed);
-        self.mind.filters.forget(draft.framework, &roles);
+        self.mind.allocator.forget_refusals(draft.framework, &roles);
     }
 
     fn on_kill(&mut self, draft: &mut Draft, index: u32, task: TaskId, grace: Option<DurationMs>) {
@@ -243,19 +263,8 @@ fn check_wants(roles: &[Role], wants: &[Want]) -> Result<(), (&'static str, Stri
         if want.each.is_empty() && want.port_count == 0 {
             return Err(("want-empty", format!("want {} is for nothing", want.id)));
         }
-        let matches = want
-            .constraints
-            .iter()
-            .any(|c| matches!(c.comparison, Comparison::Matches | Comparison::MatchesNot));
-        if want.revocable || matches {
-            return Err((
-                "unsupported",
-                format!(
-                    "want {}: revocable resources and `matches` are not done by this version",
-                    want.id
-                ),
-            ));
-        }
+        check_constraints(&want.constraints)
+            .map_err(|error| ("constraint-invalid", format!("want {}: {error}", want.id)))?;
     }
     Ok(())
 }

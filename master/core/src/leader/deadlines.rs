@@ -12,7 +12,7 @@ pub(super) enum Deadline {
     /// An offer stands no longer.
     Offer(OfferId),
     /// A refusal stands no longer.
-    Filter(AgentId),
+    Filter(FrameworkId, AgentId),
     /// A timer rings.
     Timer(FrameworkId, String),
     /// A request has waited long enough.
@@ -29,6 +29,8 @@ pub(super) enum Deadline {
     Lost(TaskKey),
     /// Blobs that nothing refers to may go.
     Sweep,
+    /// Guarantees that are still owed are looked at again.
+    Preempt,
 }
 
 /// All deadlines, in order. Those that have lost their point are found out when they fire.
@@ -60,10 +62,9 @@ impl Leader {
     pub(super) fn fire_deadlines(&mut self, step: &mut Step<'_>) {
         while let Some(deadline) = self.mind.deadlines.pop_due(step.now) {
             match deadline {
-                // An expired offer leaves no filter behind.
-                Deadline::Offer(id) => self.rescind(id),
-                Deadline::Filter(agent) => {
-                    self.mind.filters.expire(agent, step.now);
+                Deadline::Offer(id) => self.on_offer_expired(step.now, id),
+                Deadline::Filter(framework, agent) => {
+                    self.mind.allocator.expire_refusals(framework, agent, step.now);
                     self.mind.dirty.insert(agent);
                 }
                 Deadline::Timer(framework, name) => self.on_timer_due(step, framework, name),
@@ -84,6 +85,8 @@ impl Leader {
                 Deadline::AgentSilent(agent) => self.on_agent_silent(step, agent),
                 Deadline::Lost(key) => self.on_task_lost(step, &key),
                 Deadline::Sweep => self.sweep_blobs(step),
+                // Settling looks.
+                Deadline::Preempt => {}
             }
         }
     }

@@ -5,12 +5,13 @@ use super::answers::Draft;
 use super::offers::OpenOffer;
 use crate::entry::LaunchDecided;
 use crate::state::Framework;
+use std::cmp::Reverse;
 use tepui_proto::calls::{Acceptance, Operation};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Workload;
 use tepui_proto::{
-    Digest, FrameworkId, LaunchNumber, OfferId, Reason, Resources, Role, TaskSpec, TaskState,
-    TaskStatus, Timestamp, Usage, limits, names,
+    Bundle, Digest, FrameworkId, LaunchNumber, OfferId, PoolKind, Reason, Role, TaskSpec,
+    TaskState, TaskStatus, Timestamp, Usage, limits, names,
 };
 
 /// Why a task is not launched.
@@ -50,13 +51,14 @@ impl Leader {
         for operation in acceptance.operations {
             match operation {
                 Operation::Launch(spec) => self.launch(draft, &mut pool, spec),
+                Operation::LaunchGroup(_) => {
+                    let message = "`launch-group` is not done by this version".to_owned();
+                    draft.refuse(index, "unsupported", message);
+                }
                 other => {
-                    let name = operation_name(&other);
-                    draft.refuse(
-                        index,
-                        "unsupported",
-                        format!("`{name}` is not done by this version"),
-                    );
+                    if let Err(refusal) = self.convert_pool(draft, &mut pool, &other) {
+                        draft.refuse(index, refusal.code.as_str(), refusal.message);
+                    }
                 }
             }
         }
@@ -84,10 +86,9 @@ impl Leader {
             // An offer that is named twice is gone the second time.
             let Some(offer) = self.close_offer(*id) else { continue };
             match &mut pool {
-                None => pool = Some(Pool { left: offer.resources.clone(), id: *id, offer }),
+                None => pool = Some(Pool { left: offer.bundle.clone(), id: *id, offer }),
                 Some(pool) => {
-                    pool.left =
-                        pool.left.checked_add(&offer.resources).ok_or("the offers overlap")?;
+                    pool.left = pool.left.checked_add(&offer.bundle).ok_or("the offers overlap")?;
                 }
             }
         }
@@ -101,8 +102,12 @@ impl Leader {
             Ok(parts) => parts,
             Err(why) => return draft.refuse_task(role, &spec, why),
         };
-        let Some(left) = pool.left.checked_sub(&spec.resources) else { return };
+        let Some(held) = take_for(&pool.left, &spec) else { return };
+        let Some(left) = pool.left.checked_sub(&held) else { return };
         pool.left = left;
+        if !held.is_plain() {
+            draft.held.push((spec.id.clone(), held));
+        }
         let agent = pool.offer.agent;
         let last =
             self.state.agents.get(&agent).map_or(LaunchNumber(0), |record| record.last_launch);
@@ -142,7 +147,8 @@ impl Leader {
             ));
         }
         check_spec(spec).map_err(|message| (TaskState::Error, Reason::InvalidTask, message))?;
-        if let Some(what) = spec.unsupported.first() {
+        let mut unsupported = spec.unsupported.iter().filter(|name| *name != TaskSpec::REVOCABLE);
+        if let Some(what) = unsupported.next() {
             return Err((
                 TaskState::Error,
                 Reason::Unsupported,
@@ -156,9 +162,16 @@ impl Leader {
                 "`http-service` is not run by this version".to_owned(),
             ));
         }
-        if !pool.left.contains(&spec.resources) {
-            let message =
-                format!("it needs {}, and the offer has {} left", spec.resources, pool.left);
+        if pool.offer.is_lent && !spec.is_revocable() {
+            let message = "the offer is for revocable tasks alone".to_owned();
+            return Err((TaskState::Error, Reason::InvalidTask, message));
+        }
+        if take_for(&pool.left, spec).is_none() {
+            let message = format!(
+                "it needs {}, and the offer has {} left",
+                spec.resources,
+                pool.left.flat().unwrap_or_default()
+            );
             return Err((TaskState::Error, Reason::ExceedsOffer, message));
         }
         let (module, kind) = self.find_module(framework, &spec.module)?;
@@ -208,17 +221,40 @@ impl Leader {
 }
 
 /// What the offers of an acceptance hold together.
-struct Pool {
-    left: Resources,
+pub(super) struct Pool {
+    pub(super) left: Bundle,
     id: OfferId,
-    offer: OpenOffer,
+    pub(super) offer: OpenOffer,
+}
+
+/// What a task takes of what is left: from the most refined reservation first, then from what anyone may use. A
+/// revocable one takes from revocable pools first. None if it does not fit.
+fn take_for(left: &Bundle, spec: &TaskSpec) -> Option<Bundle> {
+    let is_revocable = spec.is_revocable();
+    let may_use = |kind: &PoolKind| {
+        let is_meant = if is_revocable { !kind.is_reserved() } else { !kind.revocable };
+        is_meant && !kind.is_whole() && kind.disk.volume.is_none()
+    };
+    let mut kinds: Vec<_> = left.iter().filter(|(kind, _)| may_use(kind)).collect();
+    kinds.sort_by_key(|(kind, _)| Reverse((kind.revocable, kind.reserved_for.len())));
+    let mut need = spec.resources.clone();
+    let mut taken = Bundle::default();
+    for (kind, have) in kinds {
+        let rest = need.saturating_sub(have);
+        taken.add_pool(kind.clone(), need.saturating_sub(&rest))?;
+        need = rest;
+    }
+    need.is_empty().then_some(taken)
 }
 
 fn operation_name(operation: &Operation) -> &str {
     match operation {
         Operation::Launch(_) => "launch",
         Operation::LaunchGroup(_) => "launch-group",
-        Operation::Other(name) => name,
+        Operation::Reserve(_) => "reserve",
+        Operation::Unreserve(_) => "unreserve",
+        Operation::CreateVolume(_) => "create-volume",
+        Operation::DestroyVolume(_) => "destroy-volume",
     }
 }
 

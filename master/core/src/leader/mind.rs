@@ -3,15 +3,17 @@
 use super::deadlines::Deadlines;
 use super::offers::Offers;
 use super::submit::Pending;
-use crate::allocator::Filters;
+use super::upkeep::Inverse;
+use crate::allocator::{Allocator, Settings};
 use crate::input::{ConnectionId, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tepui_proto::api::EventView;
 use tepui_proto::control::ModuleKind;
-use tepui_proto::events::Request;
+use tepui_proto::events::{InverseOffer, Request};
 use tepui_proto::scheduler::TurnMark;
 use tepui_proto::{
-    AgentId, Digest, DurationMs, FrameworkId, Incarnation, OfferId, RequestId, TaskId, Timestamp,
+    AgentId, Digest, DurationMs, FrameworkId, Incarnation, OfferId, RequestId, TaskId, TaskKey,
+    Timestamp,
 };
 
 /// How long agents may take to find a new leader before their tasks are unreachable.
@@ -68,6 +70,12 @@ pub(super) struct FrameworkMind {
     /// Offers that it was not told of yet.
     pub(super) new_offers: BTreeSet<OfferId>,
     pub(super) rescinded: Vec<OfferId>,
+    /// Inverse offers that it was not told of yet.
+    pub(super) new_inverse: Vec<InverseOffer>,
+    /// Offers in a row that it let run out or declined.
+    pub(super) strikes: u32,
+    /// When the last of them was; all of one instant are one.
+    pub(super) struck_at: Timestamp,
     pub(super) lost_agents: BTreeSet<String>,
     /// Requests that it was not told of yet.
     pub(super) new_requests: VecDeque<Request>,
@@ -97,7 +105,7 @@ pub(super) struct Check {
 }
 
 /// The mind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mind {
     pub(super) sessions: BTreeMap<AgentId, Session>,
     pub(super) connections: BTreeMap<ConnectionId, AgentId>,
@@ -110,17 +118,58 @@ pub(crate) struct Mind {
     /// Frameworks whose schedulers take turns and can be offered something.
     pub(super) active: BTreeSet<FrameworkId>,
     pub(super) offers: Offers,
-    pub(super) filters: Filters,
+    /// Who asks for what, who refused what, and in which order all are served.
+    pub(super) allocator: Allocator,
+    /// Frameworks of which the allocator does not know yet what they ask for now.
+    pub(super) asking: BTreeSet<FrameworkId>,
     /// Agents to be looked at by the allocator.
     pub(super) dirty: BTreeSet<AgentId>,
     /// All of them are.
     pub(super) all_dirty: bool,
+    /// Agents that are draining, or are to go down.
+    pub(super) upkeep: BTreeSet<AgentId>,
+    /// Inverse offers that are out.
+    pub(super) inverse: Inverse,
+    /// Tasks that were stopped to serve a guarantee, and have not ended.
+    pub(super) preempted: BTreeSet<TaskKey>,
+    /// Not before.
+    pub(super) preempt_at: Timestamp,
     pub(super) callers: BTreeMap<RequestId, Caller>,
     pub(super) checks: BTreeMap<(Digest, ModuleKind), Check>,
     pub(super) deadlines: Deadlines,
 }
 
+impl Default for Mind {
+    fn default() -> Self {
+        Self::new(Settings::default())
+    }
+}
+
 impl Mind {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            unplaced: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+            active: BTreeSet::new(),
+            offers: Offers::default(),
+            allocator: Allocator::new(settings),
+            asking: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            all_dirty: false,
+            upkeep: BTreeSet::new(),
+            inverse: Inverse::default(),
+            preempted: BTreeSet::new(),
+            preempt_at: Timestamp(0),
+            callers: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+        }
+    }
+
     pub(super) fn framework(&mut self, id: FrameworkId) -> &mut FrameworkMind {
         self.frameworks.entry(id).or_default()
     }

@@ -11,12 +11,16 @@ mod deadlines;
 mod launches;
 mod mind;
 mod offers;
+mod operations;
+mod preempt;
 mod reports;
 mod requests;
+mod roles;
 mod schedulers;
 mod submit;
 mod sweep;
 mod turns;
+mod upkeep;
 
 pub(crate) use mind::Mind;
 
@@ -102,6 +106,18 @@ impl Leader {
             Input::RequestReceived { ticket, tenant, framework, request } => {
                 self.on_request(step, ticket, &tenant, &framework, *request);
             }
+            Input::RolesChanged { ticket, changes, force } => {
+                self.on_roles_changed(step, ticket, &changes, force);
+            }
+            Input::AgentModeRequested { ticket, agent, mode } => {
+                self.on_mode_requested(step, ticket, &agent, mode);
+            }
+            Input::MaintenanceRequested { ticket, agent, unavailability } => {
+                self.on_maintenance_requested(step, ticket, &agent, unavailability);
+            }
+            Input::OperationRequested { ticket, agent, operation } => {
+                self.on_operation_requested(step, ticket, &agent, &operation);
+            }
             Input::Abandoned(ticket) => self.on_abandoned(ticket),
         }
     }
@@ -111,8 +127,11 @@ impl Leader {
         let step = &mut Step { now: now.max(self.state.now()), fx };
         self.fire_deadlines(step);
         self.end_frameworks(step);
+        self.end_drains(step);
         self.place_schedulers(step);
         self.make_offers(now);
+        self.preempt(step);
+        self.make_inverse_offers(step.now);
         self.send_turns(step);
     }
 
@@ -203,6 +222,9 @@ impl Leader {
     fn on_term_won(&mut self, step: &mut Step<'_>, term: Term) {
         self.mind = Mind::default();
         self.propose(step, EntryKind::TermBegan(term));
+        for id in self.state.provisions.keys().copied().collect::<Vec<_>>() {
+            self.note_upkeep(id);
+        }
         let frameworks: Vec<FrameworkId> = self.state.frameworks.keys().copied().collect();
         for id in frameworks {
             self.adopt_framework(step.now, id);
@@ -239,7 +261,7 @@ impl Leader {
                 );
                 self.note(step.now, id, "ended", "it has ended");
                 self.mind.stopping.remove(&id);
-                self.mind.filters.forget_framework(id);
+                self.mind.allocator.remove_ask(id);
             }
         }
     }

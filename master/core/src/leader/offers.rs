@@ -2,10 +2,14 @@
 
 use super::deadlines::Deadline;
 use super::{Leader, Violation};
-use crate::allocator::{self, Grant, Round};
+use crate::allocator::{Accepts, Ask, Grant, Look, Site};
 use crate::ledger::Holder;
+use crate::state::State;
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_proto::{AgentId, DurationMs, FrameworkId, OfferId, Resources, Role, Timestamp, limits};
+use tepui_proto::roles::AgentMode;
+use tepui_proto::{
+    AgentId, Bundle, DurationMs, FrameworkId, OfferId, Role, Term, Timestamp, limits,
+};
 
 /// Resources of one agent, held for one framework and role.
 #[derive(Clone, Debug)]
@@ -13,9 +17,11 @@ pub(super) struct OpenOffer {
     pub(super) framework: FrameworkId,
     pub(super) role: Role,
     pub(super) agent: AgentId,
-    pub(super) resources: Resources,
+    pub(super) bundle: Bundle,
     /// The want that it answers, and how many units of it.
     pub(super) want: Option<(u32, u32)>,
+    /// Whether it is lent for a while: only revocable tasks may use it.
+    pub(super) is_lent: bool,
     pub(super) expires: Timestamp,
     /// Whether a turn has told of it. Until then it may grow.
     pub(super) told: bool,
@@ -27,8 +33,6 @@ pub(super) struct Offers {
     by_id: BTreeMap<OfferId, OpenOffer>,
     by_agent: BTreeMap<AgentId, BTreeSet<OfferId>>,
     by_framework: BTreeMap<FrameworkId, BTreeSet<OfferId>>,
-    /// Units of wants that are on offer.
-    units: BTreeMap<(FrameworkId, u32), u32>,
     made: u64,
 }
 
@@ -39,6 +43,20 @@ impl Offers {
 
     pub(super) fn get_mut(&mut self, id: OfferId) -> Option<&mut OpenOffer> {
         self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = OfferId> {
+        self.by_id.keys().copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (OfferId, &OpenOffer)> {
+        self.by_id.iter().map(|(id, offer)| (*id, offer))
+    }
+
+    /// One that no other offer has, nor will.
+    pub(super) fn next_id(&mut self, term: Term) -> OfferId {
+        self.made += 1;
+        OfferId::new(term, self.made)
     }
 
     pub(super) fn of_framework(&self, framework: FrameworkId) -> impl Iterator<Item = OfferId> {
@@ -52,7 +70,6 @@ impl Offers {
     fn insert(&mut self, id: OfferId, offer: OpenOffer) {
         self.by_agent.entry(offer.agent).or_default().insert(id);
         self.by_framework.entry(offer.framework).or_default().insert(id);
-        self.count(&offer, offer.want.map_or(0, |(_, units)| units), true);
         self.by_id.insert(id, offer);
     }
 
@@ -64,19 +81,22 @@ impl Offers {
         if let Some(ids) = self.by_framework.get_mut(&offer.framework) {
             ids.remove(&id);
         }
-        self.count(&offer, offer.want.map_or(0, |(_, units)| units), false);
         Some(offer)
     }
+}
 
-    fn count(&mut self, offer: &OpenOffer, units: u32, more: bool) {
-        let Some((want, _)) = offer.want else { return };
-        let key = (offer.framework, want);
-        let count = self.units.entry(key).or_default();
-        *count = if more { count.saturating_add(units) } else { count.saturating_sub(units) };
-        if *count == 0 {
-            self.units.remove(&key);
-        }
-    }
+/// What a framework did with an offer instead of using it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strike {
+    /// It let it run out.
+    Unanswered,
+    /// It declined it, and launched nothing in that turn.
+    Declined,
+}
+
+/// Doubled so many times, up to the longest demotion.
+fn doubled(span_ms: u64, times: u32) -> u64 {
+    span_ms.saturating_mul(1 << times.min(32)).min(limits::DEMOTION_MS_MAX)
 }
 
 impl Leader {
@@ -89,36 +109,67 @@ impl Leader {
             self.mind.dirty.clear();
             return;
         }
+        self.tell_asks();
         let dirty = std::mem::take(&mut self.mind.dirty);
-        let agents: Vec<AgentId> = if std::mem::take(&mut self.mind.all_dirty) {
-            self.mind.sessions.keys().copied().collect()
-        } else {
-            dirty.into_iter().filter(|agent| self.mind.sessions.contains_key(agent)).collect()
-        };
-        if agents.is_empty() {
+        let look = if std::mem::take(&mut self.mind.all_dirty) {
+            Look::All
+        } else if dirty.is_empty() {
             return;
-        }
-        let round = Round {
-            state: &self.state,
-            filters: &self.mind.filters,
-            active: &self.mind.active,
-            offered: &self.mind.offers.units,
-            now,
+        } else {
+            Look::Agents(&dirty)
         };
-        for grant in allocator::allocate(&round, &agents) {
+        let State { ledger, policy, .. } = &mut self.state;
+        for grant in self.mind.allocator.allocate(ledger, policy, now, look) {
             self.offer(now, grant);
         }
     }
 
+    /// Tells the allocator what frameworks ask for now.
+    fn tell_asks(&mut self) {
+        for id in std::mem::take(&mut self.mind.asking) {
+            let Some(framework) = self.state.frameworks.get(&id) else {
+                self.mind.allocator.remove_ask(id);
+                continue;
+            };
+            let ask = Ask {
+                roles: framework.submission.roles.clone(),
+                suppressed: framework.suppressed.clone(),
+                accepts: Accepts::NATIVE,
+                smallest: BTreeMap::new(),
+                wants: framework.wants.clone(),
+                is_active: self.mind.active.contains(&id),
+            };
+            self.mind.allocator.set_ask(id, ask);
+        }
+    }
+
+    /// Tells the allocator what an agent is like now.
+    pub(super) fn tell_site(&mut self, id: AgentId) {
+        let Some(agent) = self.state.agents.get(&id) else { return };
+        let site = Site {
+            hostname: agent.hostname.clone(),
+            attributes: agent.attributes.clone(),
+            domain: agent.domain.clone(),
+            is_open: self.mind.sessions.contains_key(&id)
+                && self.state.mode(id) == AgentMode::Active,
+            takes_many_roles: true,
+        };
+        self.mind.allocator.set_site(id, site);
+    }
+
+    /// Forgets all that a framework refused.
+    pub(super) fn forget_refusals(&mut self, id: FrameworkId) {
+        let roles = self.state.frameworks.get(&id).map(|f| f.submission.roles.clone());
+        self.mind.allocator.forget_refusals(id, &roles.unwrap_or_default());
+    }
+
     /// Makes an offer, or adds to one of the same kind that nobody was told of.
     fn offer(&mut self, now: Timestamp, grant: Grant) {
-        let holder = Holder { role: &grant.role, framework: grant.framework };
-        if self.state.ledger.offer(grant.agent, holder, &grant.resources).is_err() {
-            // The allocator read the same ledger, so this is not reached; not offering is the safe side.
-            return;
-        }
         self.mind.touched.insert(grant.framework);
         let want = grant.want.map(|(want, _)| want);
+        let wants = self.state.frameworks.get(&grant.framework).and_then(|f| f.wants.as_ref());
+        let mut wants = wants.into_iter().flatten();
+        let is_lent = wants.any(|known| Some(known.id) == want && known.revocable);
         let new_offers = self
             .mind
             .frameworks
@@ -136,16 +187,14 @@ impl Leader {
         if let Some(id) = untold
             && let Some(mut offer) = offers.remove(id)
         {
-            offer.resources =
-                offer.resources.checked_add(&grant.resources).unwrap_or(offer.resources);
+            offer.bundle = offer.bundle.checked_add(&grant.bundle).unwrap_or(offer.bundle);
             offer.want = offer
                 .want
                 .map(|(want, units)| (want, units + grant.want.map_or(0, |(_, more)| more)));
             offers.insert(id, offer);
             return;
         }
-        offers.made += 1;
-        let id = OfferId::new(self.state.term(), offers.made);
+        let id = offers.next_id(self.state.term());
         let expires = now.after(DurationMs(limits::OFFER_TIMEOUT_MS));
         offers.insert(
             id,
@@ -153,8 +202,9 @@ impl Leader {
                 framework: grant.framework,
                 role: grant.role,
                 agent: grant.agent,
-                resources: grant.resources,
+                bundle: grant.bundle,
                 want: grant.want,
+                is_lent,
                 expires,
                 told: false,
             },
@@ -170,7 +220,11 @@ impl Leader {
         self.mind.framework(offer.framework).new_offers.remove(&id);
         let holder = Holder { role: &offer.role, framework: offer.framework };
         // It was offered with the same amount.
-        let _balanced = self.state.ledger.take_back(offer.agent, holder, &offer.resources);
+        let _balanced = self.state.ledger.take_back(offer.agent, holder, &offer.bundle);
+        if let Some((want, units)) = offer.want {
+            let (framework, role) = (offer.framework, &offer.role);
+            self.mind.allocator.units_returned(framework, role, want, units);
+        }
         Some(offer)
     }
 
@@ -183,21 +237,57 @@ impl Leader {
         }
     }
 
+    /// An offer that nobody answered in time leaves no filter behind, but a strike.
+    pub(super) fn on_offer_expired(&mut self, now: Timestamp, id: OfferId) {
+        let told = self.mind.offers.get(id).filter(|offer| offer.told);
+        if let Some(framework) = told.map(|offer| offer.framework) {
+            self.strike(now, framework, Strike::Unanswered);
+        }
+        self.rescind(id);
+    }
+
+    /// Who sits on offers, or declines them turn after turn, is served after all others for a while, twice as long each
+    /// time (`docs/decisions/0011-starvation-cannot-last.md`).
+    pub(super) fn strike(&mut self, now: Timestamp, id: FrameworkId, strike: Strike) {
+        let mind = self.mind.framework(id);
+        if mind.struck_at == now {
+            return;
+        }
+        mind.struck_at = now;
+        mind.strikes = mind.strikes.saturating_add(1);
+        let span = match strike {
+            Strike::Unanswered => doubled(limits::OFFER_TIMEOUT_MS, mind.strikes - 1),
+            Strike::Declined if mind.strikes < limits::DECLINES_FREE => return,
+            Strike::Declined => {
+                doubled(limits::ALLOCATION_INTERVAL_MS, mind.strikes - limits::DECLINES_FREE)
+            }
+        };
+        self.mind.allocator.demote(id, now.after(DurationMs(span)));
+    }
+
+    /// Who uses what it is offered is served in its turn.
+    pub(super) fn clear_strikes(&mut self, id: FrameworkId) {
+        let mind = self.mind.framework(id);
+        if std::mem::take(&mut mind.strikes) > 0 {
+            self.mind.allocator.demote(id, Timestamp(0));
+        }
+    }
+
     /// Remembers that a framework does not want this for a while.
     pub(super) fn refuse(
         &mut self,
         now: Timestamp,
         offer: &OpenOffer,
-        resources: Resources,
+        bundle: Bundle,
         refuse_for: Option<DurationMs>,
     ) {
         let span = refuse_for.map_or(limits::REFUSE_MS, |span| span.0.min(limits::REFUSE_MS_MAX));
-        if span == 0 || resources.is_empty() {
+        if span == 0 || bundle.is_empty() {
             return;
         }
         let until = now.after(DurationMs(span.max(limits::ALLOCATION_INTERVAL_MS)));
-        self.mind.filters.refuse(offer.framework, &offer.role, offer.agent, resources, until);
-        self.mind.deadlines.set(until, Deadline::Filter(offer.agent));
+        self.mind.allocator.refuse(offer.framework, &offer.role, offer.agent, bundle, until);
+        self.mind.deadlines.set(until, Deadline::Filter(offer.framework, offer.agent));
     }
 
     pub(super) fn rescind_framework(&mut self, framework: FrameworkId) {
@@ -213,10 +303,10 @@ impl Leader {
     }
 
     pub(super) fn check_offers(&self) -> Result<(), Violation> {
-        let mut sums: BTreeMap<AgentId, Resources> = BTreeMap::new();
+        let mut sums: BTreeMap<AgentId, Bundle> = BTreeMap::new();
         for (id, offer) in &self.mind.offers.by_id {
             let sum = sums.entry(offer.agent).or_default();
-            let Some(more) = sum.checked_add(&offer.resources) else {
+            let Some(more) = sum.checked_add(&offer.bundle) else {
                 return Err(Violation(format!("offer {id} holds what another offer holds")));
             };
             *sum = more;

@@ -8,6 +8,7 @@ use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::StartCause;
+use tepui_proto::roles::AgentMode;
 use tepui_proto::scheduler::{FromScheduler, Level, Open, ToScheduler};
 use tepui_proto::{
     AgentId, DurationMs, FrameworkId, Incarnation, Reason, Resources, TaskKey, TaskState,
@@ -78,9 +79,12 @@ impl Leader {
         let mut best: Option<(bool, u64, AgentId)> = None;
         for id in self.mind.sessions.keys() {
             let Some(accounts) = self.state.ledger.agent(*id) else { continue };
-            let held_back = accounts.held_back.free().contains(need);
-            if held_back || accounts.offerable.free().contains(need) {
-                let candidate = (!held_back, accounts.held_back.used.cpu_milli, *id);
+            if self.state.mode(*id) != AgentMode::Active {
+                continue;
+            }
+            let held_back = accounts.held_back.free().plain().contains(need);
+            if held_back || accounts.offerable.free().plain().contains(need) {
+                let candidate = (!held_back, accounts.held_back.used.plain().cpu_milli, *id);
                 best = Some(best.map_or(candidate, |best| best.min(candidate)));
             }
         }
@@ -260,9 +264,12 @@ impl Leader {
         );
         self.mind.active.remove(&id);
         self.rescind_framework(id);
-        self.mind.filters.forget_framework(id);
+        self.mind.asking.insert(id);
+        self.forget_refusals(id);
         let framework = self.mind.framework(id);
         framework.rescinded.clear();
+        self.forget_inverse(id);
+        let framework = self.mind.framework(id);
         let in_flight = hosted.in_flight.map(|turn| turn.requests).unwrap_or_default();
         let refusal =
             Refusal::new(Code::SchedulerFailed, format!("its scheduler failed: {message}"));

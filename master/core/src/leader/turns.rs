@@ -122,6 +122,9 @@ impl Leader {
         if !mind.rescinded.is_empty() {
             events.push(Event::Rescinded(std::mem::take(&mut mind.rescinded)));
         }
+        if !mind.new_inverse.is_empty() {
+            events.push(Event::InverseOffers(std::mem::take(&mut mind.new_inverse)));
+        }
         if !told.is_empty() {
             events.push(Event::Offers(told));
         }
@@ -162,12 +165,18 @@ impl Leader {
             agent: AgentHandle(agent.0),
             role: u32::try_from(role).ok()?,
             want: offer.want.map(|(want, _)| want),
-            resources: offer.resources.clone(),
+            resources: offer.bundle.plain().clone(),
+            pools: offer
+                .bundle
+                .pools()
+                .map(|(kind, amount)| (kind.clone(), amount.clone()))
+                .collect(),
             expires: offer.expires,
         };
         let hosted = self.mind.frameworks.get_mut(&id).and_then(|mind| mind.hosted.as_mut())?;
         if hosted.told.insert(agent) {
-            agents.extend(self.state.agents.get(&agent).map(|record| record.info(agent)));
+            let when = self.state.provision(agent).and_then(|provision| provision.unavailability);
+            agents.extend(self.state.agents.get(&agent).map(|record| record.info(agent, when)));
         }
         Some(told)
     }

@@ -4,7 +4,7 @@ use super::State;
 use crate::entry::Joined;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tepui_proto::events::{AgentInfo, AttributeValue, FaultDomain};
+use tepui_proto::events::{AgentInfo, AttributeValue, FaultDomain, Unavailability};
 use tepui_proto::{
     AgentHandle, AgentId, LaunchNumber, Life, ReportSeq, Resources, TaskKey, Timestamp,
 };
@@ -40,13 +40,14 @@ pub struct Agent {
 
 impl Agent {
     /// What schedulers are told of it.
-    pub fn info(&self, id: AgentId) -> AgentInfo {
+    pub fn info(&self, id: AgentId, unavailability: Option<Unavailability>) -> AgentInfo {
         AgentInfo {
             handle: AgentHandle(id.0),
             id: self.name.clone(),
             hostname: self.hostname.clone(),
             domain: self.domain.clone(),
             attributes: self.attributes.clone(),
+            unavailability,
         }
     }
 
@@ -117,7 +118,7 @@ impl State {
             agent.reachable = true;
             agent.joined_at = now;
         });
-        self.ledger.set_total(joined.agent, &joined.resources);
+        self.settle_total(joined.agent);
     }
 
     pub(super) fn apply_unreachable(&mut self, id: AgentId) {

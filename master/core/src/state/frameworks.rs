@@ -277,7 +277,7 @@ impl State {
             let _balanced = self.ledger.give_back(
                 instance.agent,
                 holder,
-                &instance.resources,
+                &tepui_proto::Bundle::from(instance.resources.clone()),
                 instance.held_back,
             );
         }
@@ -287,8 +287,12 @@ impl State {
         self.void_instance(id);
         if let Some(holder) = self.frameworks.get(&id).and_then(Framework::holder) {
             // The leader has seen that the agent has it; an overdraft would be the books', not an error.
-            let _balanced =
-                self.ledger.take(instance.agent, holder, &instance.resources, instance.held_back);
+            let _balanced = self.ledger.take(
+                instance.agent,
+                holder,
+                &tepui_proto::Bundle::from(instance.resources.clone()),
+                instance.held_back,
+            );
         }
         self.with_framework(id, |framework| {
             framework.incarnation = framework.incarnation.max(instance.incarnation);

@@ -7,26 +7,32 @@
 mod agents;
 mod digest;
 mod frameworks;
+mod provisions;
 mod queue;
 mod tasks;
 mod turns;
 
 pub use agents::Agent;
 pub use frameworks::{Framework, Instance, KeptBlob};
+pub use provisions::Provision;
 pub use queue::Waiting;
 pub(crate) use tasks::decided;
 pub use tasks::{Live, Task};
 
 use crate::entry::{Entry, EntryKind};
 use crate::ledger::{Holder, Ledger};
+use crate::policy::Policy;
 use digest::StateDigest;
+use provisions::Appendix;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tepui_proto::control::ModuleKind;
-use tepui_proto::{AgentId, Digest, FrameworkId, Role, TaskKey, Tenant, Term, Timestamp, limits};
+use tepui_proto::{
+    AgentId, Bundle, Digest, FrameworkId, Role, TaskKey, Tenant, Term, Timestamp, limits,
+};
 
-/// The version of snapshots that this master writes and reads.
-const SNAPSHOT_VERSION: u16 = 1;
+/// The version of snapshots that this master writes. It reads version 1 as well, which ends before the appendix.
+const SNAPSHOT_VERSION: u16 = 2;
 
 /// Bounds that `apply` uses; in the state, so that masters of different builds agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +80,7 @@ pub struct BlobRecord {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Another version.
-    #[error("a snapshot of version {0}; this master reads version {SNAPSHOT_VERSION}")]
+    #[error("a snapshot of version {0}; this master reads up to {SNAPSHOT_VERSION}")]
     Version(u16),
     /// Damaged.
     #[error("a snapshot cannot be read")]
@@ -95,8 +101,8 @@ pub struct State {
     pub(crate) agent_names: BTreeMap<String, AgentId>,
     pub(crate) blobs: BTreeMap<Digest, BlobRecord>,
     pub(crate) modules: BTreeSet<(Digest, ModuleKind)>,
-    /// In thousandths; a role that is not here weighs 1,000.
-    pub(crate) weights: BTreeMap<Role, u64>,
+    /// Always empty: in version 1 weights were here, and nothing set them.
+    weights: BTreeMap<Role, u64>,
     /// Oldest first.
     pub(crate) ended_tasks: VecDeque<TaskKey>,
     /// Oldest first.
@@ -107,6 +113,15 @@ pub struct State {
     /// What is used follows from tasks and instances; what is offered is the mind's.
     #[serde(skip)]
     pub(crate) ledger: Ledger,
+    /// This and what follows is the appendix of a snapshot, so that those of version 1 can be read.
+    #[serde(skip)]
+    pub(crate) policy: Policy,
+    /// What was made of agents; who is not here is as it says itself.
+    #[serde(skip)]
+    pub(crate) provisions: BTreeMap<AgentId, Provision>,
+    /// What tasks hold that do not hold just what anyone may use.
+    #[serde(skip)]
+    pooled: BTreeMap<TaskKey, Bundle>,
 }
 
 impl State {
@@ -122,11 +137,19 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let (version, _) =
             postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| StateError::Body)?;
-        if version != SNAPSHOT_VERSION {
+        if version == 0 || version > SNAPSHOT_VERSION {
             return Err(StateError::Version(version));
         }
-        let mut state: Self =
-            postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
+        let (mut state, rest) =
+            postcard::take_from_bytes::<Self>(bytes).map_err(|_unreadable| StateError::Body)?;
+        if version > 1 {
+            let appendix: Appendix =
+                postcard::from_bytes(rest).map_err(|_unreadable| StateError::Body)?;
+            state.policy = appendix.policy;
+            state.provisions = appendix.provisions;
+            state.pooled = appendix.pooled;
+        }
+        state.version = SNAPSHOT_VERSION;
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)
     }
@@ -136,7 +159,13 @@ impl State {
     /// # Errors
     /// [`StateError::Body`], if the serialiser fails.
     pub fn encode(&self) -> Result<Vec<u8>, StateError> {
-        postcard::to_stdvec(self).map_err(|_unreadable| StateError::Body)
+        let appendix = Appendix {
+            policy: self.policy.clone(),
+            provisions: self.provisions.clone(),
+            pooled: self.pooled.clone(),
+        };
+        let bytes = postcard::to_stdvec(self).map_err(|_unreadable| StateError::Body)?;
+        postcard::to_extend(&appendix, bytes).map_err(|_unreadable| StateError::Body)
     }
 
     /// A sum over all objects. Masters at the same index have the same one.
@@ -155,21 +184,29 @@ impl State {
     }
 
     fn rebuild_ledger(&mut self) -> Option<()> {
-        let mut ledger = Ledger::default();
-        for (id, agent) in &self.agents {
-            ledger.set_total(*id, &agent.resources);
+        self.ledger = Ledger::default();
+        for id in self.agents.keys().copied().collect::<Vec<_>>() {
+            self.settle_total(id);
         }
+        let mut ledger = std::mem::take(&mut self.ledger);
         for framework in self.frameworks.values() {
-            for task in framework.tasks.values().filter(|task| task.live.is_some()) {
+            for (id, task) in framework.tasks.iter().filter(|(_, task)| task.live.is_some()) {
                 if let Some(agent) = task.agent {
                     let holder =
                         Holder { role: &task.role, framework: framework.submission.framework };
-                    ledger.take(agent, holder, &task.resources, false).ok()?;
+                    let key = TaskKey { framework: holder.framework, task: id.clone() };
+                    let held = self.held_by(&key, &task.resources);
+                    ledger.take(agent, holder, &held, false).ok()?;
                 }
             }
             if let (Some(instance), Some(holder)) = (&framework.instance, framework.holder()) {
                 ledger
-                    .take(instance.agent, holder, &instance.resources, instance.held_back)
+                    .take(
+                        instance.agent,
+                        holder,
+                        &Bundle::from(instance.resources.clone()),
+                        instance.held_back,
+                    )
                     .ok()?;
             }
         }
@@ -246,6 +283,14 @@ impl State {
             }
             EntryKind::TimerRang { framework, name } => self.apply_timer(*framework, name),
             EntryKind::TurnCommitted(turn) => self.apply_turn(turn),
+            EntryKind::RolesSet(roles) => self.apply_roles(roles),
+            EntryKind::PoolsDeclared { agent, pools } => self.apply_pools(*agent, pools),
+            EntryKind::AgentModeSet { agent, mode } => self.apply_mode(*agent, *mode),
+            EntryKind::MaintenanceSet { agent, unavailability } => {
+                self.apply_maintenance(*agent, *unavailability);
+            }
+            EntryKind::Converted(conversion) => self.apply_conversion(conversion),
+            EntryKind::TurnPooled(pooled) => self.apply_pooled_turn(pooled),
         }
     }
 
@@ -291,6 +336,7 @@ impl State {
         for (id, agent) in &self.agents {
             fresh.add(&agent.mark(*id));
         }
+        self.digest_provisions(&mut fresh);
         fresh.sum()
     }
 }

@@ -7,7 +7,7 @@ use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::{
-    AgentId, Digest, FrameworkId, LaunchNumber, Resources, Role, TaskId, TaskKey, TaskSpec,
+    AgentId, Bundle, Digest, FrameworkId, LaunchNumber, Resources, Role, TaskId, TaskKey, TaskSpec,
     TaskState, TaskStatus,
 };
 
@@ -78,7 +78,10 @@ impl State {
             if let Some(agent) = task.agent {
                 // The launch took the same amount, so it can be given back.
                 let holder = Holder { role: &task.role, framework: change.framework };
-                let _balanced = self.ledger.give_back(agent, holder, &task.resources, false);
+                let key = TaskKey { framework: change.framework, task: id.clone() };
+                let held = self.pooled.get(&key).cloned();
+                let held = held.unwrap_or_else(|| Bundle::from(task.resources.clone()));
+                let _balanced = self.ledger.give_back(agent, holder, &held, false);
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.launches.remove(&task.launch);
                 }
@@ -90,6 +93,7 @@ impl State {
         framework.wait_update(id, bound);
         self.digest.add(&framework.mark());
         if change.status.state.is_final() {
+            self.forget_pooled(&TaskKey { framework: change.framework, task: id.clone() });
             self.retain_ended(change.framework, id.clone());
         }
     }

@@ -91,8 +91,9 @@ impl State {
         };
         // The leader has checked that the offer held it.
         let holder = Holder { role: &task.role, framework: id };
-        let _balanced = self.ledger.take(launch.agent, holder, &task.resources, false);
         let key = tepui_proto::TaskKey { framework: id, task: task_id.clone() };
+        let held = self.held_by(&key, &task.resources);
+        let _balanced = self.ledger.take(launch.agent, holder, &held, false);
         self.with_agent(launch.agent, |agent| {
             agent.last_launch = agent.last_launch.max(launch.number);
             agent.launches.insert(launch.number, key);

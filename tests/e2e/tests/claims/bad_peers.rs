@@ -81,6 +81,7 @@ fn hello(resources: Resources) -> AgentMessage {
         hostname: "nowhere".to_owned(),
         version: "0".to_owned(),
         resources,
+        pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
         launch_mark: LaunchNumber(0),

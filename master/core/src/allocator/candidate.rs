@@ -1,0 +1,190 @@
+//! What of an agent a framework may be offered in a role, before anybody asks whether it wants it.
+//!
+//! Reservations for the role and those above it come whole; ports and items of sets come whole; what anyone may use is cut
+//! to what quotas allow. A disk or volume that cannot be split comes whole or not at all.
+
+use super::Accepts;
+use super::explain::Reason;
+use std::collections::BTreeSet;
+use tepui_proto::resources::Custom;
+use tepui_proto::{Bundle, PoolKind, Resources, Role, Scalars};
+
+/// What quotas allow of what anyone may use.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowance {
+    /// Towards guarantees; an absent name is nothing. None while fair shares are given out.
+    pub(super) owed: Option<Scalars>,
+    /// Up to limits; an absent name is without limit.
+    pub(super) room: Scalars,
+    /// What no guarantee needs; an absent name is without limit.
+    pub(super) surplus: Scalars,
+}
+
+impl Allowance {
+    fn is_unbounded(&self) -> bool {
+        self.owed.is_none() && self.room.is_empty() && self.surplus.is_empty()
+    }
+
+    /// How much may be offered of a name of which there is so much. The second part is what is owed.
+    fn of(&self, name: &str, have: u64) -> (u64, u64) {
+        let owed = self.owed.as_ref().map_or(0, |owed| owed.get(name).unwrap_or(0).min(have));
+        let room = self.room.get(name).map_or(u64::MAX, |room| room.saturating_sub(owed));
+        let surplus = self.surplus.get(name).unwrap_or(u64::MAX);
+        ((have - owed).min(room).min(surplus).saturating_add(owed), owed)
+    }
+
+    /// Why nothing is left of a name of which there is something.
+    pub(super) fn reason(&self) -> Reason {
+        if self.room.iter().any(|(_, room)| room == 0) { Reason::Quota } else { Reason::Headroom }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) role: &'a Role,
+    pub(super) accepts: Accepts,
+    /// Shared volumes that were offered in this cycle already.
+    pub(super) taken: &'a BTreeSet<PoolKind>,
+}
+
+impl Asker<'_> {
+    /// Whether a pool may be offered to this one, whatever quotas say.
+    fn may_have(&self, kind: &PoolKind) -> Result<(), Reason> {
+        if let Some(owner) = kind.owner()
+            && !is_at_or_below(self.role.as_str(), owner.as_str())
+        {
+            return Err(Reason::Reserved);
+        }
+        let is_refused = (kind.revocable && !self.accepts.revocable)
+            || (kind.is_shared() && !self.accepts.shared)
+            || (kind.reserved_for.len() > 1 && !self.accepts.refined);
+        if is_refused {
+            return Err(Reason::NotAccepted);
+        }
+        if kind.is_shared() && self.taken.contains(kind) {
+            return Err(Reason::Held);
+        }
+        Ok(())
+    }
+}
+
+/// Whether `role` is `above` or below it.
+pub(crate) fn is_at_or_below(role: &str, above: &str) -> bool {
+    role.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What is free for the role at all, whatever quotas say.
+pub(super) fn available(free: &Bundle, asker: Asker<'_>) -> Result<Bundle, Reason> {
+    if free.is_plain() {
+        return Ok(free.clone());
+    }
+    let mut reason = Reason::Held;
+    let available = free.retained(|kind, _| match asker.may_have(kind) {
+        Ok(()) => true,
+        Err(why) => {
+            reason = why;
+            false
+        }
+    });
+    if available.is_empty() { Err(reason) } else { Ok(available) }
+}
+
+/// Cuts what is available to what quotas allow.
+///
+/// # Errors
+/// Why nothing is left, or, towards guarantees, why there is nothing to be given.
+pub(super) fn candidate(
+    available: Bundle,
+    role: &Role,
+    allowance: &Allowance,
+) -> Result<Bundle, Reason> {
+    if allowance.is_unbounded() {
+        return Ok(available);
+    }
+    let is_open = |kind: &PoolKind| !kind.is_reserved() && !kind.revocable && !kind.is_shared();
+    let mut open = Scalars::default();
+    for (kind, amount) in available.iter() {
+        if is_open(kind) {
+            crate::policy::add(&mut open, &Scalars::of(amount));
+        }
+    }
+    let (mut left, mut owed_any) = (Scalars::default(), false);
+    for (name, have) in open.iter() {
+        let (amount, owed) = allowance.of(name, have);
+        owed_any |= owed > 0;
+        left.set(name, amount);
+    }
+    if allowance.owed.is_some() && !owed_any {
+        // Reservations alone are no reason to be served first.
+        return Err(Reason::Quota);
+    }
+    let mut candidate = Bundle::default();
+    for (kind, amount) in available.iter() {
+        let part = if is_open(kind) {
+            take(kind, amount, &mut left)
+        } else if allowance.owed.is_some() && kind.owner().is_some_and(|owner| owner != role) {
+            // An ancestor's reservation is shared out by fair share.
+            Resources::default()
+        } else {
+            amount.clone()
+        };
+        if !part.is_empty() {
+            candidate.add_pool(kind.clone(), part).ok_or(Reason::Held)?;
+        }
+    }
+    if candidate.is_empty() { Err(allowance.reason()) } else { Ok(candidate) }
+}
+
+/// Takes as much of a pool as is left, by name; what cannot be split, whole or not at all. Ports and items come along.
+fn take(kind: &PoolKind, amount: &Resources, left: &mut Scalars) -> Resources {
+    if kind.is_whole() || kind.disk.volume.is_some() {
+        let have = left.get(Scalars::DISK).unwrap_or(0);
+        if amount.disk_bytes > have {
+            return Resources::default();
+        }
+        left.set(Scalars::DISK, have - amount.disk_bytes);
+        return amount.clone();
+    }
+    let mut part = |name: &str, have: u64| {
+        let taken = left.get(name).unwrap_or(0).min(have);
+        left.set(name, left.get(name).unwrap_or(0) - taken);
+        taken
+    };
+    let cpu_milli = part(Scalars::CPUS, amount.cpu_milli);
+    let memory_bytes = part(Scalars::MEM, amount.memory_bytes);
+    let disk_bytes = part(Scalars::DISK, amount.disk_bytes);
+    let custom = amount.custom.iter().filter_map(|(name, amount)| match amount {
+        Custom::Milli(milli) => {
+            let taken = part(name, *milli);
+            (taken > 0).then(|| (name.clone(), Custom::Milli(taken)))
+        }
+        Custom::Items(items) => Some((name.clone(), Custom::Items(items.clone()))),
+    });
+    let custom = custom.collect();
+    Resources { cpu_milli, memory_bytes, disk_bytes, ports: amount.ports.clone(), custom }
+}
+
+/// Whether these meet a smallest offer: one of the sets, with all its names. No set at all is anything.
+pub(super) fn is_worth_offering(bundle: &Bundle, smallest: &[Scalars]) -> bool {
+    if smallest.is_empty() {
+        return true;
+    }
+    let flat;
+    let all = if bundle.is_plain() {
+        bundle.plain()
+    } else {
+        flat = bundle.flat().unwrap_or_default();
+        &flat
+    };
+    let of = |name: &str| match name {
+        Scalars::CPUS => all.cpu_milli,
+        Scalars::MEM => all.memory_bytes,
+        Scalars::DISK => all.disk_bytes,
+        _ => match all.custom.get(name) {
+            Some(Custom::Milli(milli)) => *milli,
+            _ => 0,
+        },
+    };
+    smallest.iter().any(|set| set.iter().all(|(name, least)| of(name) >= least))
+}

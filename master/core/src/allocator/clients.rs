@@ -1,0 +1,263 @@
+//! Who asks: each framework in each of its roles, with what it accepts, wants, and has refused.
+
+use super::explain::Tally;
+use super::order::{ClientKey, NodeKey, Order};
+use super::refusals::Refusals;
+use super::wants::Wanted;
+use slotmap::SlotMap;
+use std::collections::{BTreeMap, BTreeSet};
+use tepui_proto::calls::Want;
+use tepui_proto::{AgentId, FrameworkId, Role, Scalars, Timestamp};
+
+/// Which resources a framework takes (Mesos: capabilities).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each stands for one capability of Mesos'")]
+pub struct Accepts {
+    /// Resources that may be taken back at any time.
+    pub revocable: bool,
+    /// Shared volumes.
+    pub shared: bool,
+    /// Agents with `gpus`.
+    pub gpus: bool,
+    /// Reservations that were refined.
+    pub refined: bool,
+    /// Agents of other regions than the master's.
+    pub other_regions: bool,
+    /// It may be in many roles.
+    pub many_roles: bool,
+}
+
+impl Accepts {
+    /// All that offers can hold, but for what is taken only where it is asked for.
+    pub const NATIVE: Self = Self {
+        revocable: false,
+        shared: true,
+        gpus: false,
+        refined: true,
+        other_regions: false,
+        many_roles: true,
+    };
+}
+
+/// What a framework asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// In these roles.
+    pub roles: Vec<Role>,
+    /// But for now not in these.
+    pub suppressed: BTreeSet<Role>,
+    /// What it takes.
+    pub accepts: Accepts,
+    /// Its own smallest offers, by role: one of the sets, with all its names; no set is anything. An absent role has
+    /// the cluster's.
+    pub smallest: BTreeMap<Role, Vec<Scalars>>,
+    /// What it wants; none is anything, whole.
+    pub wants: Option<Vec<Want>>,
+    /// Whether it can be offered anything now.
+    pub is_active: bool,
+}
+
+/// One framework in one role.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) framework: FrameworkId,
+    pub(super) node: NodeKey,
+    pub(super) accepts: Accepts,
+    pub(super) smallest: Option<Vec<Scalars>>,
+    /// Those of this role; none is anything, whole.
+    pub(super) wants: Option<Vec<Wanted>>,
+    pub(super) refusals: Refusals,
+    pub(super) tally: Tally,
+    /// Until then it is served after all others.
+    pub(super) demoted_until: Timestamp,
+    /// The last look that was counted.
+    pub(super) counted: u64,
+    is_suppressed: bool,
+    is_active: bool,
+}
+
+impl Client {
+    /// Whether it could be offered anything.
+    fn is_asking(&self) -> bool {
+        let wants = self.wants.as_ref();
+        self.is_active
+            && !self.is_suppressed
+            && wants.is_none_or(|wants| wants.iter().any(|wanted| wanted.left() > 0))
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    clients: SlotMap<ClientKey, Client>,
+    by_framework: BTreeMap<FrameworkId, BTreeMap<Role, ClientKey>>,
+    /// When the last of those that are served last is not any more; zero is long ago.
+    demoted_until: Timestamp,
+    now: Timestamp,
+}
+
+impl Clients {
+    pub(super) fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.clients.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.clients.get_mut(key)
+    }
+
+    pub(super) fn find(&self, framework: FrameworkId, role: &str) -> Option<&Client> {
+        self.clients.get(*self.by_framework.get(&framework)?.get(role)?)
+    }
+
+    pub(super) fn roles_of(&self, framework: FrameworkId) -> impl Iterator<Item = &Role> {
+        self.by_framework.get(&framework).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.clients.values_mut()
+    }
+
+    /// Begins or replaces what a framework asks for. Refusals stay, and units that are on offer. Returns the roles that
+    /// it was not in before.
+    pub(super) fn set(&mut self, framework: FrameworkId, ask: Ask, order: &mut Order) -> Vec<Role> {
+        let mut fresh = Vec::new();
+        let known = self.by_framework.entry(framework).or_default();
+        let gone: Vec<Role> =
+            known.keys().filter(|role| !ask.roles.contains(role)).cloned().collect();
+        for role in gone {
+            if let Some(key) = known.remove(&role) {
+                self.clients.remove(key);
+                order.remove(&role, framework);
+            }
+        }
+        for role in &ask.roles {
+            let key = match known.get(role) {
+                Some(key) => *key,
+                None => {
+                    let key = self.clients.insert(Client {
+                        framework,
+                        node: NodeKey::default(),
+                        accepts: ask.accepts,
+                        smallest: None,
+                        wants: None,
+                        refusals: Refusals::default(),
+                        tally: Tally::default(),
+                        demoted_until: Timestamp(0),
+                        counted: 0,
+                        is_suppressed: false,
+                        is_active: false,
+                    });
+                    let node = order.add(role, framework, key);
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.node = node;
+                    }
+                    known.insert(role.clone(), key);
+                    fresh.push(role.clone());
+                    key
+                }
+            };
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            client.accepts = ask.accepts;
+            client.smallest = ask.smallest.get(role).cloned();
+            client.set_wants(ask.wants.as_deref(), role);
+            client.is_suppressed = ask.suppressed.contains(role);
+            client.is_active = ask.is_active;
+            order.set_active(role, framework, client.is_asking());
+        }
+        fresh
+    }
+
+    pub(super) fn remove(&mut self, framework: FrameworkId, order: &mut Order) {
+        for (role, key) in self.by_framework.remove(&framework).unwrap_or_default() {
+            self.clients.remove(key);
+            order.remove(&role, framework);
+        }
+    }
+
+    /// Counts units of a want as on offer, or not any more.
+    pub(super) fn count_units(
+        &mut self,
+        key: (FrameworkId, &Role, u32),
+        units: u32,
+        more: bool,
+        order: &mut Order,
+    ) {
+        let (framework, role, want) = key;
+        let known = self.by_framework.get(&framework).and_then(|roles| roles.get(role));
+        let Some(client) = known.and_then(|key| self.clients.get_mut(*key)) else { return };
+        let wants = client.wants.as_mut().into_iter().flatten();
+        for wanted in wants.filter(|wanted| wanted.want.id == want) {
+            wanted.offered = if more {
+                wanted.offered.saturating_add(units)
+            } else {
+                wanted.offered.saturating_sub(units)
+            };
+        }
+        order.set_active(role, framework, client.is_asking());
+    }
+
+    pub(super) fn refusals(
+        &mut self,
+        framework: FrameworkId,
+        role: &Role,
+    ) -> Option<&mut Refusals> {
+        let key = self.by_framework.get(&framework)?.get(role)?;
+        self.clients.get_mut(*key).map(|client| &mut client.refusals)
+    }
+
+    pub(super) fn forget_agent(&mut self, agent: AgentId) {
+        for client in self.clients.values_mut() {
+            client.refusals.forget_agent(agent);
+        }
+    }
+
+    /// Serves a framework after all others until then.
+    pub(super) fn demote(&mut self, framework: FrameworkId, until: Timestamp) {
+        self.demoted_until = self.demoted_until.max(until);
+        let keys = self.by_framework.get(&framework).into_iter().flat_map(BTreeMap::values);
+        for key in keys {
+            if let Some(client) = self.clients.get_mut(*key) {
+                client.demoted_until = until;
+            }
+        }
+    }
+
+    /// The time of the cycle that begins.
+    pub(super) fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Whether somebody may be served last.
+    pub(super) fn has_demoted(&self) -> bool {
+        self.demoted_until > self.now
+    }
+
+    /// Takes frameworks whose wants are all on offer out of the order.
+    pub(super) fn settle(&mut self, key: ClientKey, role: &Role, order: &mut Order) {
+        if let Some(client) = self.clients.get(key) {
+            order.set_active(role, client.framework, client.is_asking());
+        }
+    }
+}
+
+impl Client {
+    fn set_wants(&mut self, wants: Option<&[Want]>, role: &Role) {
+        let Some(wants) = wants else {
+            self.wants = None;
+            return;
+        };
+        let mut before = self.wants.take().unwrap_or_default();
+        let own = wants.iter().filter(|want| want.role == *role);
+        let wanted = own.map(|want| {
+            let known = before.iter().position(|old| old.want.id == want.id);
+            let Some(at) = known else { return Wanted::new(want, 0) };
+            let old = before.swap_remove(at);
+            // The same but for its count: what is known of it stays.
+            if (Want { count: want.count, ..old.want.clone() }) == *want {
+                return Wanted { want: want.clone(), ..old };
+            }
+            Wanted::new(want, old.offered)
+        });
+        self.wants = Some(wanted.collect());
+    }
+}

@@ -1,0 +1,291 @@
+//! What agents are like, and which of them meet a want's constraints.
+//!
+//! Agents with the same attributes and domain are of one class, and a constraint is evaluated once per class, so that a
+//! look at one agent costs a look at a table. Constraints on `@hostname` are evaluated per agent. Its one surprise: a
+//! class's number is used again once its last agent is gone, and verdicts on it are forgotten then.
+
+use regex::{Regex, RegexBuilder};
+use std::collections::BTreeMap;
+use tepui_proto::calls::{Comparison, Constraint};
+use tepui_proto::events::{AttributeValue, FaultDomain};
+use tepui_proto::{AgentId, limits};
+
+/// What the allocator knows of an agent beside its books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its host.
+    pub hostname: String,
+    /// By name.
+    pub attributes: Vec<(String, AttributeValue)>,
+    /// Where it stands.
+    pub domain: Option<FaultDomain>,
+    /// Whether it is offered at all: not drained, deactivated, or away.
+    pub is_open: bool,
+    /// Whether frameworks that are in many roles may be offered it (Mesos: the agent's `MULTI_ROLE`).
+    pub takes_many_roles: bool,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self {
+            hostname: String::new(),
+            attributes: Vec::new(),
+            domain: None,
+            is_open: true,
+            takes_many_roles: true,
+        }
+    }
+}
+
+/// What makes agents equal to constraints: attributes, region and zone.
+type ClassKey = (Vec<(String, AttributeValue)>, Option<(String, String)>);
+
+fn class_key(site: &Site) -> ClassKey {
+    let domain = site.domain.as_ref().map(|d| (d.region.clone(), d.zone.clone()));
+    (site.attributes.clone(), domain)
+}
+
+/// All agents.
+#[derive(Debug, Default)]
+pub(super) struct Sites {
+    sites: BTreeMap<AgentId, (Site, usize)>,
+    /// The class's number, and how many agents are of it.
+    classes: BTreeMap<ClassKey, (usize, usize)>,
+    unused: Vec<usize>,
+    numbered: usize,
+    closed: usize,
+}
+
+/// What became of an agent's class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClassChange {
+    Same,
+    /// It is of another class than before; if it was the last of that, its number.
+    Moved(Option<usize>),
+}
+
+impl Sites {
+    pub(super) fn get(&self, agent: AgentId) -> Option<(&Site, usize)> {
+        self.sites.get(&agent).map(|(site, class)| (site, *class))
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = AgentId> {
+        self.sites.keys().copied()
+    }
+
+    pub(super) fn closed_ids(&self) -> impl Iterator<Item = AgentId> {
+        let closed = self.closed > 0;
+        let sites = self.sites.iter().filter(move |_| closed);
+        sites.filter(|(_, (site, _))| !site.is_open).map(|(id, _)| *id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sites.len()
+    }
+
+    pub(super) fn closed(&self) -> usize {
+        self.closed
+    }
+
+    pub(super) fn set(&mut self, agent: AgentId, site: Site) -> ClassChange {
+        let key = class_key(&site);
+        if let Some((old, _)) = self.sites.get_mut(&agent) {
+            let same = class_key(old) == key && old.hostname == site.hostname;
+            self.closed -= usize::from(!old.is_open);
+            self.closed += usize::from(!site.is_open);
+            if same {
+                *old = site;
+                return ClassChange::Same;
+            }
+            self.closed -= usize::from(!site.is_open);
+            self.closed += usize::from(!old.is_open);
+        }
+        let gone = self.remove(agent);
+        self.closed += usize::from(!site.is_open);
+        let class = if let Some((class, members)) = self.classes.get_mut(&key) {
+            *members += 1;
+            *class
+        } else {
+            let class = self.unused.pop().unwrap_or_else(|| {
+                self.numbered += 1;
+                self.numbered - 1
+            });
+            self.classes.insert(key, (class, 1));
+            class
+        };
+        self.sites.insert(agent, (site, class));
+        ClassChange::Moved(gone)
+    }
+
+    /// Returns the number of a class of which this was the last.
+    pub(super) fn remove(&mut self, agent: AgentId) -> Option<usize> {
+        let (site, class) = self.sites.remove(&agent)?;
+        self.closed -= usize::from(!site.is_open);
+        let key = class_key(&site);
+        let (_, members) = self.classes.get_mut(&key)?;
+        *members -= 1;
+        if *members > 0 {
+            return None;
+        }
+        self.classes.remove(&key);
+        self.unused.push(class);
+        Some(class)
+    }
+
+    pub(super) fn set_open(&mut self, agent: AgentId, is_open: bool) {
+        if let Some((site, _)) = self.sites.get_mut(&agent)
+            && site.is_open != is_open
+        {
+            site.is_open = is_open;
+            if is_open {
+                self.closed -= 1;
+            } else {
+                self.closed += 1;
+            }
+        }
+    }
+}
+
+/// Why a constraint is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConstraintError {
+    /// There are too many of one want.
+    #[error("{0} constraints; at most {most}", most = limits::CONSTRAINTS)]
+    Many(usize),
+    /// A name or an operand that is too long.
+    #[error("a constraint's name and operand have at most {most} bytes each", most = limits::CONSTRAINT_BYTES)]
+    Long,
+    /// It is not a regular expression, or one that is too large.
+    #[error("`{0}` is not a regular expression that is taken here: {1}")]
+    Regex(String, String),
+}
+
+/// One want's constraints, ready to be asked.
+#[derive(Debug, Default)]
+pub(super) struct Constraints {
+    each: Vec<Compiled>,
+    /// By class: unknown, met, not met.
+    verdicts: Vec<Option<bool>>,
+    is_by_host: bool,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    constraint: Constraint,
+    /// For `matches` and `matches-not`; one that cannot be read matches nothing, and was refused at the edge.
+    regex: Option<Regex>,
+}
+
+fn compile(operand: &str) -> Result<Regex, ConstraintError> {
+    RegexBuilder::new(operand)
+        .size_limit(limits::CONSTRAINT_REGEX_BYTES)
+        .dfa_size_limit(limits::CONSTRAINT_REGEX_BYTES)
+        .nest_limit(16)
+        .build()
+        .map_err(|error| {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim().to_owned();
+            ConstraintError::Regex(operand.chars().take(64).collect(), why)
+        })
+}
+
+fn is_regex(comparison: Comparison) -> bool {
+    matches!(comparison, Comparison::Matches | Comparison::MatchesNot)
+}
+
+/// Checks constraints before they get anywhere.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn check_constraints(constraints: &[Constraint]) -> Result<(), ConstraintError> {
+    if constraints.len() > limits::CONSTRAINTS {
+        return Err(ConstraintError::Many(constraints.len()));
+    }
+    for constraint in constraints {
+        let longest = constraint.attribute.len().max(constraint.operand.len());
+        if longest > limits::CONSTRAINT_BYTES {
+            return Err(ConstraintError::Long);
+        }
+        if is_regex(constraint.comparison) {
+            compile(&constraint.operand)?;
+        }
+    }
+    Ok(())
+}
+
+impl Constraints {
+    pub(super) fn new(constraints: &[Constraint]) -> Self {
+        let each = constraints.iter().map(|constraint| Compiled {
+            constraint: constraint.clone(),
+            regex: is_regex(constraint.comparison)
+                .then(|| compile(&constraint.operand).ok())
+                .flatten(),
+        });
+        Self {
+            each: each.collect(),
+            verdicts: Vec::new(),
+            is_by_host: constraints.iter().any(|c| c.attribute == "@hostname"),
+        }
+    }
+
+    pub(super) fn are_met(&mut self, site: &Site, class: usize) -> bool {
+        if self.each.is_empty() {
+            return true;
+        }
+        if self.is_by_host {
+            return self.each.iter().all(|compiled| compiled.is_met(site));
+        }
+        if let Some(Some(verdict)) = self.verdicts.get(class) {
+            return *verdict;
+        }
+        let verdict = self.each.iter().all(|compiled| compiled.is_met(site));
+        if self.verdicts.len() <= class {
+            self.verdicts.resize(class + 1, None);
+        }
+        if let Some(slot) = self.verdicts.get_mut(class) {
+            *slot = Some(verdict);
+        }
+        verdict
+    }
+
+    pub(super) fn forget_class(&mut self, class: usize) {
+        if let Some(slot) = self.verdicts.get_mut(class) {
+            *slot = None;
+        }
+    }
+}
+
+impl Compiled {
+    /// An attribute that is not text passes whatever is asked of its text, as in Mesos: the operator's mistake leaves
+    /// nobody without offers.
+    fn is_met(&self, site: &Site) -> bool {
+        let operand = self.constraint.operand.as_str();
+        let (is_there, text) = match value_of(site, &self.constraint.attribute) {
+            Some(None) => return self.constraint.comparison != Comparison::Absent,
+            Some(text) => (true, text),
+            None => (false, None),
+        };
+        let matches = || text.is_some_and(|t| self.regex.as_ref().is_some_and(|r| r.is_match(t)));
+        match self.constraint.comparison {
+            Comparison::Exists => is_there,
+            Comparison::Absent => !is_there,
+            Comparison::Equals => text == Some(operand),
+            Comparison::Differs => text != Some(operand),
+            Comparison::Matches => matches(),
+            Comparison::MatchesNot => self.regex.is_some() && !matches(),
+        }
+    }
+}
+
+/// None if it is not there; no text if it is a number or ranges.
+fn value_of<'a>(site: &'a Site, name: &str) -> Option<Option<&'a str>> {
+    match name {
+        "@hostname" => Some(Some(site.hostname.as_str())),
+        "@region" => site.domain.as_ref().map(|domain| Some(domain.region.as_str())),
+        "@zone" => site.domain.as_ref().map(|domain| Some(domain.zone.as_str())),
+        _ => site.attributes.iter().find(|(have, _)| have == name).map(|(_, value)| match value {
+            AttributeValue::Text(text) => Some(text.as_str()),
+            AttributeValue::Milli(_) | AttributeValue::Ranges(_) => None,
+        }),
+    }
+}

@@ -1,0 +1,125 @@
+//! Settings of roles, changed by operators: checked against each other, the cluster, and what is used, all or nothing.
+//!
+//! A limit below what is offered takes offers back; weights that change take back all of them, as in Mesos, so that the
+//! next offers are by the new shares.
+
+use super::{Leader, Step, reply};
+use crate::effect::ReplyBody;
+use crate::entry::EntryKind;
+use crate::input::Ticket;
+use crate::policy::{Policy, PolicyError, RolePolicy};
+use crate::quantities::Quantities;
+use crate::refusal::{Code, Refusal};
+use tepui_proto::roles::RoleChange;
+use tepui_proto::{OfferId, PoolKind, Role, names};
+
+/// Changes in one request.
+const CHANGES: usize = 1_000;
+
+impl Leader {
+    pub(super) fn on_roles_changed(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: Ticket,
+        changes: &[RoleChange],
+        force: bool,
+    ) {
+        let result = self.check_roles(changes, force);
+        let answer = match result {
+            Ok(policy) => {
+                self.set_roles(step, &policy, changes);
+                Ok(ReplyBody::Done)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        reply(step.fx, ticket, answer);
+    }
+
+    /// The settings as they would be.
+    fn check_roles(&self, changes: &[RoleChange], force: bool) -> Result<Policy, Refusal> {
+        let refuse = |error: &PolicyError| Refusal::new(error.code(), error.to_string());
+        if changes.len() > CHANGES {
+            return Err(Refusal::new(
+                Code::LimitReached,
+                format!("{} roles in one request; at most {CHANGES}", changes.len()),
+            ));
+        }
+        let mut policy = self.state.policy.clone();
+        for change in changes {
+            names::check_role(change.role.as_str()).map_err(|error| {
+                let role = change.role.as_str().chars().take(64).collect::<String>();
+                Refusal::new(Code::RoleInvalid, format!("`{}`: {error}", role.escape_debug()))
+            })?;
+            let before = policy.role(&change.role).cloned().unwrap_or_default();
+            policy.set(change.role.clone(), merged(before, change));
+        }
+        policy.check().map_err(|error| refuse(&error))?;
+        if force {
+            return Ok(policy);
+        }
+        if changes.iter().any(|change| change.guarantee.is_some()) {
+            policy.check_cluster(&self.state.ledger).map_err(|error| refuse(&error))?;
+        }
+        for change in changes.iter().filter(|change| change.limit.is_some()) {
+            let used = self.used_by(&change.role);
+            policy.check_used(&change.role, &used).map_err(|error| refuse(&error))?;
+        }
+        Ok(policy)
+    }
+
+    /// What counts against a role's quota without its offers, which can be taken back.
+    fn used_by(&self, role: &Role) -> Quantities {
+        let mut used = self.state.ledger.consumed(role.as_str());
+        let is_charged = |kind: &PoolKind| !kind.is_reserved() && !kind.revocable;
+        for offer in self.offers_below(role).filter_map(|id| self.mind.offers.get(id)) {
+            used.remove_pools(&offer.bundle, is_charged);
+        }
+        used
+    }
+
+    fn set_roles(&mut self, step: &mut Step<'_>, policy: &Policy, changes: &[RoleChange]) {
+        let settings = changes.iter().map(|change| {
+            (change.role.clone(), policy.role(&change.role).cloned().unwrap_or_default())
+        });
+        let settings: Vec<(Role, RolePolicy)> = settings.collect();
+        self.propose(step, EntryKind::RolesSet(settings));
+        self.mind.allocator.policy_changed();
+        self.mind.all_dirty = true;
+        let is_weighed = changes.iter().any(|change| change.weight_milli.is_some());
+        let is_promised = changes.iter().any(|change| change.guarantee.is_some());
+        if is_weighed || is_promised {
+            for id in self.mind.offers.ids().collect::<Vec<_>>() {
+                self.rescind(id);
+            }
+        }
+        for change in changes.iter().filter(|change| change.limit.is_some()) {
+            self.enforce_limit(&change.role);
+        }
+    }
+
+    /// Takes offers back until the role holds no more than its limit, or has none.
+    fn enforce_limit(&mut self, role: &Role) {
+        for id in self.offers_below(role).collect::<Vec<_>>() {
+            let consumed = self.state.ledger.consumed(role.as_str());
+            if self.state.policy.check_used(role, &consumed).is_ok() {
+                return;
+            }
+            self.rescind(id);
+        }
+    }
+
+    /// Offers to a role and those below it.
+    fn offers_below(&self, role: &Role) -> impl Iterator<Item = OfferId> {
+        let is_below = |of: &Role| crate::allocator::is_at_or_below(of.as_str(), role.as_str());
+        self.mind.offers.iter().filter(move |(_, offer)| is_below(&offer.role)).map(|(id, _)| id)
+    }
+}
+
+fn merged(before: RolePolicy, change: &RoleChange) -> RolePolicy {
+    RolePolicy {
+        weight_milli: change.weight_milli.unwrap_or(before.weight_milli),
+        guarantee: change.guarantee.clone().unwrap_or(before.guarantee),
+        limit: change.limit.clone().unwrap_or(before.limit),
+        packing: change.packing.or(before.packing),
+    }
+}

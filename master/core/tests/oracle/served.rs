@@ -1,0 +1,52 @@
+//! How often each role and framework was served: the one thing that does not follow from who holds what.
+//!
+//! A count begins with the first framework in a role, and is gone with the last one.
+
+use super::books::is_within;
+use std::collections::{BTreeMap, BTreeSet};
+use tepui_proto::{FrameworkId, Role};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// Of a role and all below it.
+    subtrees: BTreeMap<Role, u64>,
+    /// Of a role's own frameworks.
+    leaves: BTreeMap<Role, u64>,
+    frameworks: BTreeMap<(Role, FrameworkId), u64>,
+}
+
+/// A role and those above it, the topmost first.
+pub(crate) fn path(role: &Role) -> Vec<Role> {
+    let parts: Vec<&str> = role.as_str().split('/').collect();
+    (1..=parts.len()).map(|n| Role(parts.iter().take(n).copied().collect::<Vec<_>>().join("/"))).collect()
+}
+
+impl Served {
+    pub(crate) fn count(&mut self, role: &Role, framework: FrameworkId) {
+        for above in path(role) {
+            *self.subtrees.entry(above).or_default() += 1;
+        }
+        *self.leaves.entry(role.clone()).or_default() += 1;
+        *self.frameworks.entry((role.clone(), framework)).or_default() += 1;
+    }
+
+    /// Forgets whoever is not in a role any more.
+    pub(crate) fn keep(&mut self, clients: &BTreeSet<(Role, FrameworkId)>) {
+        let is_there = |role: &Role| clients.iter().any(|(own, _)| is_within(own, role.as_str()));
+        self.subtrees.retain(|role, _| is_there(role));
+        self.leaves.retain(|role, _| clients.iter().any(|(own, _)| own == role));
+        self.frameworks.retain(|client, _| clients.contains(client));
+    }
+
+    pub(crate) fn of_subtree(&self, role: &str) -> u64 {
+        self.subtrees.get(role).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn of_leaf(&self, role: &str) -> u64 {
+        self.leaves.get(role).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn of_framework(&self, role: &Role, framework: FrameworkId) -> u64 {
+        self.frameworks.get(&(role.clone(), framework)).copied().unwrap_or(0)
+    }
+}
