@@ -84,8 +84,11 @@ impl Allocator {
         look: Look<'_>,
     ) -> Vec<Grant> {
         self.catch_up(ledger, policy);
+        if self.order.is_empty() {
+            return Vec::new();
+        }
         let agents = self.candidates(ledger, look, now);
-        if self.order.is_empty() || agents.is_empty() {
+        if agents.is_empty() {
             return Vec::new();
         }
         let clock = self.clock(now);
@@ -472,9 +475,10 @@ impl Judge<'_> {
             } else {
                 cut.as_ref().map_err(|reason| *reason).and_then(|from| {
                     let most = wanted.fitting(from);
-                    let units = if most > 0 { wanted.cut(from, most) } else { None };
-                    let units = units.ok_or_else(|| allowance.reason())?;
-                    let is_hidden = refusals.hide(visit.agent, &units, self.clock);
+                    let one = if most > 0 { wanted.cut(from, 1) } else { None };
+                    let one = one.ok_or_else(|| allowance.reason())?;
+                    // Who has refused one unit is not asked about two.
+                    let is_hidden = refusals.hide(visit.agent, &one, self.clock);
                     if is_hidden { Err(Reason::Filter) } else { Ok((most, from.clone())) }
                 })
             };

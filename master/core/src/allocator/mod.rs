@@ -130,6 +130,11 @@ impl Allocator {
         }
     }
 
+    /// How it works.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Begins or changes what is known of an agent. If its attributes changed, what was refused of it is forgotten, and
     /// the answer is true.
     pub fn set_site(&mut self, agent: AgentId, site: Site) -> bool {
@@ -332,6 +337,12 @@ impl Allocator {
         let client = self.clients.find(framework, role.as_str());
         let wants = client.and_then(|client| client.wants.as_ref()).into_iter().flatten();
         wants.map(|wanted| (wanted.want.id, self.completed(&wanted.tally))).collect()
+    }
+
+    /// Until when a framework is served after all others; a time that is past is no matter.
+    pub fn served_last_until(&self, framework: FrameworkId, role: &Role) -> Timestamp {
+        let client = self.clients.find(framework, role.as_str());
+        client.map_or(Timestamp(0), |client| client.demoted_until)
     }
 
     /// With the agents that were not looked at for anyone, or were given out before it was this one's turn.

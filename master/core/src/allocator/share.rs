@@ -53,7 +53,7 @@ impl Share {
     }
 
     /// `part / whole`, neither of them zero, rounded half to even. What is over 64 digits long is cut first; what agents
-    /// claim is bounded below that (`CLAIM_BYTES` in `leader/agents.rs`).
+    /// claim is bounded below that (`CLAIM_BYTES` in `leader/claims.rs`).
     fn quotient(part: u128, whole: u128) -> Self {
         let (part, whole) = (part.min(u64::MAX.into()), whole.min(u64::MAX.into()));
         // At least two digits more than are kept, so that the rest says which way to round.

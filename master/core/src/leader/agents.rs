@@ -1,5 +1,6 @@
 //! Agents come, go, and converge: a hello tells the whole truth, and the difference goes back.
 
+use super::claims::check_claims;
 use super::deadlines::Deadline;
 use super::mind::{RETURN_AFTER_LOSS, Session};
 use super::{Leader, Step};
@@ -9,17 +10,12 @@ use crate::input::ConnectionId;
 use crate::state::{Agent, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{Hello, Launch, MasterMessage};
-use tepui_proto::resources::Custom;
+use tepui_proto::roles::AgentMode;
 use tepui_proto::tasks::OnUnreachable;
 use tepui_proto::{
     AgentId, Bundle, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState,
     Timestamp, limits,
 };
-
-/// The most bytes of memory or disk that an agent may claim (1 PiB), and the most thousandths of anything else (a million
-/// cores): products of shares over [`limits::AGENTS`] agents then stay within 128 bits.
-const CLAIM_BYTES: u64 = 1 << 50;
-const CLAIM_MILLI: u64 = 1 << 30;
 
 impl Leader {
     pub(super) fn on_agent_connected(
@@ -75,20 +71,13 @@ impl Leader {
                 true,
             ));
         }
-        let Resources { cpu_milli, memory_bytes, disk_bytes, ports: _, custom } = &hello.resources;
-        let is_milli =
-            |amount: &Custom| matches!(amount, Custom::Milli(milli) if *milli > CLAIM_MILLI);
-        if *memory_bytes > CLAIM_BYTES
-            || *disk_bytes > CLAIM_BYTES
-            || *cpu_milli > CLAIM_MILLI
-            || custom.values().any(is_milli)
-        {
-            let most = format!(
-                "at most {CLAIM_BYTES} bytes, and {CLAIM_MILLI} thousandths of anything else"
-            );
-            return Err(("invalid-hello", format!("an agent cannot have so much: {most}"), false));
+        check_claims(hello).map_err(|message| ("invalid-hello", message, false))?;
+        let known = self.state.agent_names.get(name);
+        if known.is_some_and(|id| self.state.mode(*id) == AgentMode::Gone) {
+            let message = format!("the operator has said that `{name}` is gone for good");
+            return Err(("agent-gone", message, false));
         }
-        if !self.state.agent_names.contains_key(name) && self.state.agents.len() >= limits::AGENTS {
+        if known.is_none() && self.state.agents.len() >= limits::AGENTS {
             return Err((
                 "too-many-agents",
                 format!("the cluster has {} agents already", limits::AGENTS),

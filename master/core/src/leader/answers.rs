@@ -2,7 +2,7 @@
 
 use super::deadlines::Deadline;
 use super::launches::{is_task_id, not_launched};
-use super::offers::Strike;
+use super::starvation::Strike;
 use super::{Leader, Step, agents};
 use crate::effect::{Effect, Effects};
 use crate::entry::{Conversion, EntryKind, PooledTurn, TimerChange, Turn};

@@ -29,6 +29,10 @@ pub(super) enum Deadline {
     Lost(TaskKey),
     /// Blobs that nothing refers to may go.
     Sweep,
+    /// The next periodic cycle.
+    Cycle,
+    /// Everything is to be looked at.
+    Look,
     /// Guarantees that are still owed are looked at again.
     Preempt,
 }
@@ -86,7 +90,8 @@ impl Leader {
                 Deadline::Lost(key) => self.on_task_lost(step, &key),
                 Deadline::Sweep => self.sweep_blobs(step),
                 // Settling looks.
-                Deadline::Preempt => {}
+                Deadline::Preempt | Deadline::Cycle => {}
+                Deadline::Look => self.mind.all_dirty = true,
             }
         }
     }

@@ -134,6 +134,11 @@ pub(crate) struct Mind {
     pub(super) preempted: BTreeSet<TaskKey>,
     /// Not before.
     pub(super) preempt_at: Timestamp,
+    /// Whether everything is to be looked at before long, and when that was last done.
+    pub(super) looks_soon: bool,
+    pub(super) looked_at: Timestamp,
+    /// When the next periodic cycle is due, where there are any.
+    pub(super) next_cycle: Timestamp,
     pub(super) callers: BTreeMap<RequestId, Caller>,
     pub(super) checks: BTreeMap<(Digest, ModuleKind), Check>,
     pub(super) deadlines: Deadlines,
@@ -164,6 +169,9 @@ impl Mind {
             inverse: Inverse::default(),
             preempted: BTreeSet::new(),
             preempt_at: Timestamp(0),
+            looks_soon: false,
+            looked_at: Timestamp(0),
+            next_cycle: Timestamp(0),
             callers: BTreeMap::new(),
             checks: BTreeMap::new(),
             deadlines: Deadlines::default(),
@@ -223,6 +231,23 @@ impl super::Leader {
     /// The connection of an agent that is here.
     pub fn connection_of(&self, agent: AgentId) -> Option<ConnectionId> {
         self.mind.connection(agent)
+    }
+
+    /// Who asks for what, and what came of it.
+    pub(crate) fn allocator(&self) -> &Allocator {
+        &self.mind.allocator
+    }
+
+    /// Whether a framework's scheduler takes turns and can be offered something.
+    pub(crate) fn is_asking(&self, framework: FrameworkId) -> bool {
+        self.mind.active.contains(&framework)
+    }
+
+    /// Units of a want that are on offer.
+    pub(crate) fn units_on_offer(&self, framework: FrameworkId, want: u32) -> u64 {
+        let ids = self.mind.offers.of_framework(framework);
+        let wants = ids.filter_map(|id| self.mind.offers.get(id)?.want);
+        wants.filter(|(id, _)| *id == want).map(|(_, units)| u64::from(units)).sum()
     }
 
     pub(crate) fn connected_agents(&self) -> usize {

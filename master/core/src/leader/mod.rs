@@ -7,6 +7,7 @@
 mod agents;
 mod answers;
 mod calls;
+mod claims;
 mod deadlines;
 mod launches;
 mod mind;
@@ -17,6 +18,7 @@ mod reports;
 mod requests;
 mod roles;
 mod schedulers;
+mod starvation;
 mod submit;
 mod sweep;
 mod turns;
@@ -24,6 +26,7 @@ mod upkeep;
 
 pub(crate) use mind::Mind;
 
+use crate::allocator::Settings;
 use crate::effect::{Effect, Effects, ReplyBody};
 use crate::entry::{ENTRY_VERSION, Entry, EntryKind, TaskChange};
 use crate::input::{Input, Ticket};
@@ -55,6 +58,11 @@ impl Leader {
     /// A leader of this state. Its first input is [`Input::TermWon`].
     pub fn new(state: State) -> Self {
         Self { state, mind: Mind::default() }
+    }
+
+    /// A leader whose allocator works otherwise than by default.
+    pub fn with_settings(state: State, settings: Settings) -> Self {
+        Self { state, mind: Mind::new(settings) }
     }
 
     /// What is committed, and proposed in the batch that is being handled.
@@ -220,7 +228,7 @@ impl Leader {
     }
 
     fn on_term_won(&mut self, step: &mut Step<'_>, term: Term) {
-        self.mind = Mind::default();
+        self.mind = Mind::new(self.mind.allocator.settings().clone());
         self.propose(step, EntryKind::TermBegan(term));
         for id in self.state.provisions.keys().copied().collect::<Vec<_>>() {
             self.note_upkeep(id);

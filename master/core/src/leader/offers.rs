@@ -6,6 +6,7 @@ use crate::allocator::{Accepts, Ask, Grant, Look, Site};
 use crate::ledger::Holder;
 use crate::state::State;
 use std::collections::{BTreeMap, BTreeSet};
+use tepui_proto::calls::Want;
 use tepui_proto::roles::AgentMode;
 use tepui_proto::{
     AgentId, Bundle, DurationMs, FrameworkId, OfferId, Role, Term, Timestamp, limits,
@@ -85,25 +86,32 @@ impl Offers {
     }
 }
 
-/// What a framework did with an offer instead of using it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strike {
-    /// It let it run out.
-    Unanswered,
-    /// It declined it, and launched nothing in that turn.
-    Declined,
-}
-
-/// Doubled so many times, up to the longest demotion.
-fn doubled(span_ms: u64, times: u32) -> u64 {
-    span_ms.saturating_mul(1 << times.min(32)).min(limits::DEMOTION_MS_MAX)
+/// Who wants GPUs takes agents that have some; who names regions takes agents of all of them.
+fn accepts(wants: Option<&[Want]>) -> Accepts {
+    let mut wants = wants.unwrap_or_default().iter();
+    Accepts {
+        gpus: wants.clone().any(|want| want.each.custom.contains_key("gpus")),
+        other_regions: wants.any(|want| want.constraints.iter().any(|c| c.attribute == "@region")),
+        ..Accepts::NATIVE
+    }
 }
 
 impl Leader {
-    /// Looks at what was freed, and at everything if some demand changed.
+    /// Looks at what was freed, and at everything if some demand changed. With an interval, at what was freed only when
+    /// the next cycle is due.
     pub(super) fn make_offers(&mut self, now: Timestamp) {
         let freed = self.state.ledger.take_freed();
-        self.mind.dirty.extend(freed);
+        let interval = self.mind.allocator.settings().interval;
+        let is_due = interval.is_some_and(|_| now >= self.mind.next_cycle);
+        if let Some(interval) = interval.filter(|_| is_due) {
+            self.mind.next_cycle = now.after(interval);
+            self.mind.deadlines.set(self.mind.next_cycle, Deadline::Cycle);
+        } else if interval.is_none() {
+            // What a role gives back under a limit, or a guarantee no longer needs, may be had elsewhere.
+            self.mind.looks_soon |= !freed.is_empty() && self.state.policy.has_quota();
+            self.mind.dirty.extend(freed);
+        }
+        self.plan_look(now);
         if self.mind.active.is_empty() {
             // Whoever becomes active asks for everything to be looked at.
             self.mind.dirty.clear();
@@ -111,16 +119,34 @@ impl Leader {
         }
         self.tell_asks();
         let dirty = std::mem::take(&mut self.mind.dirty);
-        let look = if std::mem::take(&mut self.mind.all_dirty) {
-            Look::All
+        let all = std::mem::take(&mut self.mind.all_dirty);
+        let (allocator, State { ledger, policy, .. }) = (&mut self.mind.allocator, &mut self.state);
+        let grants = if is_due {
+            allocator.cycle(ledger, policy, now)
+        } else if all {
+            self.mind.looked_at = now;
+            allocator.allocate(ledger, policy, now, Look::All)
         } else if dirty.is_empty() {
             return;
         } else {
-            Look::Agents(&dirty)
+            allocator.allocate(ledger, policy, now, Look::Agents(&dirty))
         };
-        let State { ledger, policy, .. } = &mut self.state;
-        for grant in self.mind.allocator.allocate(ledger, policy, now, look) {
+        for grant in grants {
             self.offer(now, grant);
+        }
+    }
+
+    /// Plans a look at everything, where something may have become possible that no single agent tells of: soon, and not
+    /// more often than once an interval.
+    fn plan_look(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.mind.looks_soon) {
+            return;
+        }
+        let due = self.mind.looked_at.after(DurationMs(limits::ALLOCATION_INTERVAL_MS));
+        if due <= now {
+            self.mind.all_dirty = true;
+        } else {
+            self.mind.deadlines.set(due, Deadline::Look);
         }
     }
 
@@ -134,7 +160,7 @@ impl Leader {
             let ask = Ask {
                 roles: framework.submission.roles.clone(),
                 suppressed: framework.suppressed.clone(),
-                accepts: Accepts::NATIVE,
+                accepts: accepts(framework.wants.as_deref()),
                 smallest: BTreeMap::new(),
                 wants: framework.wants.clone(),
                 is_active: self.mind.active.contains(&id),
@@ -224,6 +250,8 @@ impl Leader {
         if let Some((want, units)) = offer.want {
             let (framework, role) = (offer.framework, &offer.role);
             self.mind.allocator.units_returned(framework, role, want, units);
+            // Agents that were passed over for these units may serve them now.
+            self.mind.looks_soon = true;
         }
         Some(offer)
     }
@@ -234,42 +262,6 @@ impl Leader {
         if offer.told {
             self.mind.framework(offer.framework).rescinded.push(id);
             self.mind.touched.insert(offer.framework);
-        }
-    }
-
-    /// An offer that nobody answered in time leaves no filter behind, but a strike.
-    pub(super) fn on_offer_expired(&mut self, now: Timestamp, id: OfferId) {
-        let told = self.mind.offers.get(id).filter(|offer| offer.told);
-        if let Some(framework) = told.map(|offer| offer.framework) {
-            self.strike(now, framework, Strike::Unanswered);
-        }
-        self.rescind(id);
-    }
-
-    /// Who sits on offers, or declines them turn after turn, is served after all others for a while, twice as long each
-    /// time (`docs/decisions/0011-starvation-cannot-last.md`).
-    pub(super) fn strike(&mut self, now: Timestamp, id: FrameworkId, strike: Strike) {
-        let mind = self.mind.framework(id);
-        if mind.struck_at == now {
-            return;
-        }
-        mind.struck_at = now;
-        mind.strikes = mind.strikes.saturating_add(1);
-        let span = match strike {
-            Strike::Unanswered => doubled(limits::OFFER_TIMEOUT_MS, mind.strikes - 1),
-            Strike::Declined if mind.strikes < limits::DECLINES_FREE => return,
-            Strike::Declined => {
-                doubled(limits::ALLOCATION_INTERVAL_MS, mind.strikes - limits::DECLINES_FREE)
-            }
-        };
-        self.mind.allocator.demote(id, now.after(DurationMs(span)));
-    }
-
-    /// Who uses what it is offered is served in its turn.
-    pub(super) fn clear_strikes(&mut self, id: FrameworkId) {
-        let mind = self.mind.framework(id);
-        if std::mem::take(&mut mind.strikes) > 0 {
-            self.mind.allocator.demote(id, Timestamp(0));
         }
     }
 

@@ -96,6 +96,11 @@ impl RoleSums {
         self.frameworks.get(&id).map(|held| &held.sum)
     }
 
+    /// Reserved for the subtree on any agent, used or not.
+    pub fn reserved(&self) -> &Quantities {
+        &self.reserved
+    }
+
     /// What counts against guarantee and limit: reservations, used or not, and what is held of the rest.
     pub fn consumed(&self) -> Quantities {
         let mut sum = self.charged.clone();

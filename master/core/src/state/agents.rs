@@ -68,6 +68,16 @@ impl Agent {
 }
 
 impl State {
+    /// An agent that was ever admitted.
+    pub fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id)
+    }
+
+    /// The agent of that name.
+    pub fn agent_id(&self, name: &str) -> Option<AgentId> {
+        self.agent_names.get(name).copied()
+    }
+
     /// Changes an agent and keeps the digest.
     pub(super) fn with_agent(&mut self, id: AgentId, change: impl FnOnce(&mut Agent)) {
         if let Some(agent) = self.agents.get_mut(&id) {

@@ -183,6 +183,16 @@ impl State {
         self.now
     }
 
+    /// Who holds what of each agent.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What operators set for roles.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     fn rebuild_ledger(&mut self) -> Option<()> {
         self.ledger = Ledger::default();
         for id in self.agents.keys().copied().collect::<Vec<_>>() {

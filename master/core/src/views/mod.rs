@@ -1,20 +1,19 @@
 //! What people and tools see of the cluster: views of `/v1`, a page at a time, made from state and mind.
 
-use crate::allocator::Share;
+mod agents;
+mod explain;
+mod roles;
+
 use crate::input::ConnectionId;
 use crate::leader::Leader;
-use crate::ledger::held_back;
-use crate::state::{Framework, Task};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::state::Task;
+use roles::amount;
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use tepui_proto::api::{
-    AgentView, BlobView, ClusterView, EventView, FrameworkView, Page, RoleView, TaskView,
-};
+use tepui_proto::api::{BlobView, ClusterView, EventView, FrameworkView, Page, TaskView};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Blob;
-use tepui_proto::{
-    AgentId, Bundle, Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant,
-};
+use tepui_proto::{Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant};
 
 impl Leader {
     /// A tenant's frameworks by name, after this one.
@@ -139,81 +138,6 @@ impl Leader {
         Some((self.connection_of(task.agent?)?, task.launch))
     }
 
-    /// Agents by name, after this one.
-    pub fn agent_views(&self, after: Option<&str>, limit: usize) -> Page<AgentView> {
-        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.to_owned()));
-        let names = self.state.agent_names.range((start, Bound::Unbounded));
-        page(names.filter_map(|(_, id)| self.agent_view_of(*id)), limit, |view| view.id.clone())
-    }
-
-    /// An agent.
-    pub fn agent_view(&self, name: &str) -> Option<AgentView> {
-        self.agent_view_of(*self.state.agent_names.get(name)?)
-    }
-
-    fn agent_view_of(&self, id: AgentId) -> Option<AgentView> {
-        let agent = self.state.agents.get(&id)?;
-        let accounts = self.state.ledger.agent(id)?;
-        let state = match (self.is_connected(id), agent.reachable) {
-            (true, _) => "connected",
-            (false, true) => "away",
-            (false, false) => "unreachable",
-        };
-        let on_it = |framework: &&Framework| {
-            framework.instance.as_ref().is_some_and(|instance| instance.agent == id)
-        };
-        Some(AgentView {
-            id: agent.name.clone(),
-            hostname: agent.hostname.clone(),
-            state: state.to_owned(),
-            total: agent.resources.clone(),
-            held_back: held_back(&agent.resources),
-            free: flat(accounts.offerable.free()),
-            offered: flat(&accounts.offerable.offered),
-            used: add_scalars(&flat(&accounts.offerable.used), &flat(&accounts.held_back.used)),
-            tasks: agent.launches.len() as u64,
-            schedulers: self.state.frameworks.values().filter(on_it).count() as u64,
-            version: agent.version.clone(),
-        })
-    }
-
-    /// Every role that a framework is in, or that holds something.
-    pub fn role_views(&self) -> Page<RoleView> {
-        let mut roles: BTreeMap<&str, RoleView> = BTreeMap::new();
-        let live = self.state.frameworks.values().filter(|framework| !framework.has_ended());
-        for role in live.flat_map(|framework| &framework.submission.roles) {
-            roles
-                .entry(role.as_str())
-                .or_insert_with(|| self.empty_role(role.as_str()))
-                .frameworks += 1;
-        }
-        let none = BTreeSet::new();
-        for (role, sums) in self.state.ledger.roles() {
-            let sum = sums.held();
-            let view = roles.entry(role.as_str()).or_insert_with(|| self.empty_role(role.as_str()));
-            view.share_milli = Share::dominant(sum, self.state.ledger.total(), 1000, &none).milli();
-            let amount = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
-            view.allocated = Resources {
-                cpu_milli: amount(sum.cpu_milli),
-                memory_bytes: amount(sum.memory_bytes),
-                disk_bytes: amount(sum.disk_bytes),
-                ..Resources::default()
-            };
-        }
-        Page { items: roles.into_values().collect(), next: None }
-    }
-
-    fn empty_role(&self, role: &str) -> RoleView {
-        let weight_milli = self.state.policy.weight_milli(role);
-        RoleView {
-            role: role.to_owned(),
-            weight_milli,
-            share_milli: 0,
-            frameworks: 0,
-            allocated: Resources::default(),
-        }
-    }
-
     /// Blobs by digest, after this one.
     pub fn blob_views(&self, after: Option<&str>, limit: usize) -> Page<BlobView> {
         let start = after
@@ -276,7 +200,6 @@ impl Leader {
         let active =
             self.state.frameworks.values().filter(|framework| framework.is_active()).count();
         let total = self.state.ledger.total();
-        let amount = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
         let gauge = |name: &str, help, value| (name.to_owned(), help, "gauge", value);
         vec![
             gauge("tepui_term", "The leader's term.", self.state.term().0),
@@ -354,9 +277,4 @@ fn add_scalars(a: &Resources, b: &Resources) -> Resources {
         ports: a.ports.clone(),
         custom: a.custom.clone(),
     }
-}
-
-/// All kinds together; a sum over the range shows as nothing, which the checks at hello keep from happening.
-fn flat(bundle: &Bundle) -> Resources {
-    bundle.flat().unwrap_or_default()
 }
