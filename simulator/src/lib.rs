@@ -7,11 +7,13 @@
 mod agents;
 mod amounts;
 mod chance;
+mod html;
 mod report;
 mod scenario;
 mod schedulers;
 mod shipped;
 mod simulation;
+mod svg;
 mod tally;
 mod workload;
 

@@ -395,17 +395,24 @@ impl Report {
     /// One line that a person can read.
     pub fn line(&self) -> String {
         let tasks = &self.totals.tasks;
-        let shown = if tasks.running > 0 { tasks.running } else { tasks.finished };
+        let (shown, word) =
+            if tasks.running > 0 { (tasks.running, "") } else { (tasks.finished, " finished") };
         let mut line = format!(
-            "simulated {}: {} on {}, {}",
+            "simulated {}: {}{word} on {}, {}",
             self.scenario,
             plural(shown, "task"),
             plural(self.agents.count, "agent"),
             self.shares(),
         );
-        let rest = [("running", tasks.running), ("waiting", tasks.waiting), ("finished", tasks.finished)];
-        let rest = rest.into_iter().chain([("failed", tasks.failed), ("killed", tasks.killed), ("lost", tasks.lost)]);
-        for (word, count) in rest.filter(|(_, count)| *count > 0) {
+        let finished = if tasks.running > 0 { tasks.finished } else { 0 };
+        let rest = [
+            ("waiting", tasks.waiting),
+            ("finished", finished),
+            ("failed", tasks.failed),
+            ("killed", tasks.killed),
+            ("lost", tasks.lost),
+        ];
+        for (word, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
             // A string takes what is written.
             let _written = write!(line, ", {count} {word}");
         }
