@@ -65,7 +65,10 @@ fn read(path: &Path) -> Result<Scenario, CliError> {
         }
         let names: Vec<String> =
             Scenario::shipped_names().map(|name| format!("`{name}`")).collect();
-        wrong.hint(format!("give a scenario's file, or the name of a shipped one: {}", names.join(", ")))
+        wrong.hint(format!(
+            "give a scenario's file, or the name of a shipped one: {}",
+            names.join(", ")
+        ))
     };
     let shipped = path.to_str().filter(|_| !path.is_file());
     let shipped = shipped.and_then(|name| Scenario::shipped(name, Path::new("")));
@@ -82,9 +85,10 @@ fn submission(folder: &Path) -> Result<Submission, CliError> {
         sizes.insert(upload.digest, upload.size_bytes);
         Ok(named(upload.digest))
     };
-    let mut all = |paths: &BTreeMap<String, PathBuf>| -> Result<BTreeMap<String, String>, CliError> {
-        paths.iter().map(|(name, path)| Ok((name.clone(), digest_of(path)?))).collect()
-    };
+    let mut all =
+        |paths: &BTreeMap<String, PathBuf>| -> Result<BTreeMap<String, String>, CliError> {
+            paths.iter().map(|(name, path)| Ok((name.clone(), digest_of(path)?))).collect()
+        };
     let (modules, blobs) = (all(&manifest.modules)?, all(&manifest.blobs)?);
     let spec = FrameworkSpec {
         scheduler: digest_of(&manifest.scheduler)?,
@@ -104,8 +108,12 @@ fn submission(folder: &Path) -> Result<Submission, CliError> {
 fn refused(name: &str, error: &SimulateError) -> CliError {
     let failed = CliError::failed(format!("cannot simulate `{name}`: {error}"));
     match error {
-        SimulateError::NotYet { .. } => failed.hint("leave the setting out; all else of the scenario can be simulated"),
-        SimulateError::Component { .. } => failed.hint("`component` is a folder as for `tepui framework submit`"),
+        SimulateError::NotYet { .. } => {
+            failed.hint("leave the setting out; all else of the scenario can be simulated")
+        }
+        SimulateError::Component { .. } => {
+            failed.hint("`component` is a folder as for `tepui framework submit`")
+        }
         _ => failed,
     }
 }

@@ -211,7 +211,8 @@ impl Fleet {
         status.reason = reason;
         if step == Step::Finishes {
             status.exit_code = Some(0);
-            status.outputs = launched.outputs.iter().map(|output| blob(&launched.key, output)).collect();
+            status.outputs =
+                launched.outputs.iter().map(|output| blob(&launched.key, output)).collect();
         }
         machine.last_report = machine.last_report.next();
         launched.state = state;
@@ -231,13 +232,15 @@ impl Fleet {
         key: TaskKey,
         now: Timestamp,
     ) -> Option<(Option<ConnectionId>, Report)> {
-        let machine = self.machines.get_mut(at).filter(|machine| !machine.launches.contains_key(&launch))?;
+        let machine =
+            self.machines.get_mut(at).filter(|machine| !machine.launches.contains_key(&launch))?;
         machine.last_report = machine.last_report.next();
         let status = TaskStatus {
             reason: Reason::AgentRestarted,
             ..status(&key, &machine.name, TaskState::Lost, now)
         };
-        let report = Report { seq: machine.last_report, launch, key, body: ReportBody::Status(status) };
+        let report =
+            Report { seq: machine.last_report, launch, key, body: ReportBody::Status(status) };
         machine.waiting.push_back(report.clone());
         Some((machine.connection, report))
     }
@@ -247,9 +250,10 @@ impl Fleet {
         let Some(machine) = self.machines.get_mut(at) else { return };
         while machine.waiting.front().is_some_and(|report| report.seq <= through) {
             if let Some(report) = machine.waiting.pop_front() {
-                let is_over = machine.launches.get(&report.launch).is_some_and(|launched| {
-                    launched.ended.is_some_and(|ended| ended <= through)
-                });
+                let is_over = machine
+                    .launches
+                    .get(&report.launch)
+                    .is_some_and(|launched| launched.ended.is_some_and(|ended| ended <= through));
                 if is_over {
                     machine.launches.remove(&report.launch);
                 }
@@ -269,7 +273,11 @@ fn blob(key: &TaskKey, output: &Output) -> Blob {
         let number = crate::chance::number_of(&format!("{at}:{text}"));
         place.copy_from_slice(&number.to_le_bytes());
     }
-    Blob { name: output.blob.clone(), digest: tepui_proto::Digest(digest), size_bytes: OUTPUT_BYTES }
+    Blob {
+        name: output.blob.clone(),
+        digest: tepui_proto::Digest(digest),
+        size_bytes: OUTPUT_BYTES,
+    }
 }
 
 fn status(key: &TaskKey, agent: &str, state: TaskState, now: Timestamp) -> TaskStatus {

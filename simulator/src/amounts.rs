@@ -8,7 +8,8 @@ use tepui_proto::resources::Custom;
 use tepui_proto::{PortRange, PortSet, Resources};
 
 const MIB: u64 = 1 << 20;
-const RESOURCES: &str = "amounts such as `cpus:8;mem:16384;disk:1024;ports:[31000-32000]`, with memory and disk in MiB";
+const RESOURCES: &str =
+    "amounts such as `cpus:8;mem:16384;disk:1024;ports:[31000-32000]`, with memory and disk in MiB";
 const ATTRIBUTES: &str = "attributes such as `rack:a;generation:3;slots:[1-4]`";
 const SPANS: &str = "a time such as `500ms`, `30s`, `2m`, `1h` or `7d`";
 
@@ -17,7 +18,8 @@ const SPANS: &str = "a time such as `500ms`, `30s`, `2m`, `1h` or `7d`";
 /// # Errors
 /// Says what is allowed.
 pub(crate) fn parse_resources(text: &str) -> Result<Resources, String> {
-    let wrong = |part: &str| format!("`{part}` is not an amount of a resource; allowed are {RESOURCES}");
+    let wrong =
+        |part: &str| format!("`{part}` is not an amount of a resource; allowed are {RESOURCES}");
     let mut sum = Resources::default();
     let mut seen = BTreeSet::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
@@ -41,11 +43,16 @@ pub(crate) fn parse_resources(text: &str) -> Result<Resources, String> {
 }
 
 fn parse_mib(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())??.checked_mul(MIB)
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse::<u64>().ok())??
+        .checked_mul(MIB)
 }
 
 fn parse_custom(name: &str, value: &str) -> Option<Custom> {
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+    if name.is_empty()
+        || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    {
         return None;
     }
     if let Some(inner) = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
@@ -111,7 +118,8 @@ pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let factor = units.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| *factor);
-    let product = parse_milli(number).zip(factor).and_then(|(milli, factor)| milli.checked_mul(factor));
+    let product =
+        parse_milli(number).zip(factor).and_then(|(milli, factor)| milli.checked_mul(factor));
     product.filter(|product| product % 1_000 == 0).map(|product| product / 1_000).ok_or_else(wrong)
 }
 
@@ -133,10 +141,21 @@ mod tests {
 
     #[test]
     fn resources_are_exact() {
-        let all = parse_resources("cpus:2.5;mem:1024;disk:10;ports:[31000-32000, 80-80];gpus:1;bugs:{a,b}").unwrap();
+        let all = parse_resources(
+            "cpus:2.5;mem:1024;disk:10;ports:[31000-32000, 80-80];gpus:1;bugs:{a,b}",
+        )
+        .unwrap();
         assert_eq!((all.cpu_milli, all.memory_bytes, all.disk_bytes), (2_500, 1 << 30, 10 << 20));
         assert_eq!((all.ports.count(), all.custom.len()), (1_002, 2));
-        for bad in ["cpus", "cpus:-1", "cpus:0.0001", "mem:1.5", "ports:[9-1]", "cpus:1;cpus:1", "mem:99999999999999"] {
+        for bad in [
+            "cpus",
+            "cpus:-1",
+            "cpus:0.0001",
+            "mem:1.5",
+            "ports:[9-1]",
+            "cpus:1;cpus:1",
+            "mem:99999999999999",
+        ] {
             let told = parse_resources(bad).unwrap_err();
             assert!(told.contains("cpus:8;mem:16384"), "{bad}: {told}");
         }

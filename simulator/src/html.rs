@@ -48,11 +48,29 @@ impl Report {
         };
         let (agents, capacity) = (self.agents, self.agents.capacity);
         let facts = [
-            ("Agents", format!("{}, {} at the end, {}", agents.count, agents.at_end, plural(agents.failures, "failure"))),
-            ("Offerable at the end", format!("{} CPUs, {} memory", Milli(capacity.cpu_milli), Bytes(capacity.memory_bytes))),
+            (
+                "Agents",
+                format!(
+                    "{}, {} at the end, {}",
+                    agents.count,
+                    agents.at_end,
+                    plural(agents.failures, "failure")
+                ),
+            ),
+            (
+                "Offerable at the end",
+                format!(
+                    "{} CPUs, {} memory",
+                    Milli(capacity.cpu_milli),
+                    Bytes(capacity.memory_bytes)
+                ),
+            ),
             ("Virtual time", format!("{} s; {ended}", seconds(self.virtual_ms))),
             ("Turns", self.totals.turns.to_string()),
-            ("Offers", format!("{} made, {} used", self.totals.offers.made, self.totals.offers.used)),
+            (
+                "Offers",
+                format!("{} made, {} used", self.totals.offers.made, self.totals.offers.used),
+            ),
             ("Seed", self.seed.to_string()),
         ];
         let items = facts.map(|(name, text)| format!("<dt>{name}</dt><dd>{}</dd>", escape(&text)));
@@ -67,7 +85,11 @@ impl Report {
             let mut rest: Option<Row> = None;
             for (place, at) in order.iter().enumerate() {
                 let Some(role) = samples.roles.get(*at) else { continue };
-                let values: Vec<f64> = of(role).iter().zip(whole).map(|(part, whole)| percent(*part, *whole)).collect();
+                let values: Vec<f64> = of(role)
+                    .iter()
+                    .zip(whole)
+                    .map(|(part, whole)| percent(*part, *whole))
+                    .collect();
                 if place < COLOURS - 1 || order.len() == COLOURS {
                     rows.push(Row { name: role.role.clone(), colour: place, values });
                 } else if let Some(rest) = &mut rest {
@@ -82,8 +104,18 @@ impl Report {
             let plot = svg::areas(&title, &samples.at_ms, &rows, Axis { label, most: 100.0 });
             (format!("<figure><figcaption>{what}</figcaption>{plot}</figure>"), rows)
         };
-        let (cpu, rows) = chart("CPU", "used (% of offerable)", |role| &role.used_cpu_milli, &samples.capacity_cpu_milli);
-        let (memory, _) = chart("Memory", "used (% of offerable)", |role| &role.used_memory_bytes, &samples.capacity_memory_bytes);
+        let (cpu, rows) = chart(
+            "CPU",
+            "used (% of offerable)",
+            |role| &role.used_cpu_milli,
+            &samples.capacity_cpu_milli,
+        );
+        let (memory, _) = chart(
+            "Memory",
+            "used (% of offerable)",
+            |role| &role.used_memory_bytes,
+            &samples.capacity_memory_bytes,
+        );
         let keys = rows.iter().map(|row| key("c", row.colour, &row.name));
         format!(
             "<section><h2>Utilisation by role over time</h2><p>How much of what the agents could offer was held by the tasks of each role, \
@@ -104,26 +136,49 @@ impl Report {
         let samples = &self.samples;
         let order = self.largest_roles();
         let shown = order.iter().take(PANELS).filter_map(|at| samples.roles.get(*at));
-        let of_milli = |values: &[u64]| values.iter().map(|milli| *milli as f64 / 10.0).collect::<Vec<_>>();
-        let most = samples.roles.iter().flat_map(|role| role.share_milli.iter().chain(&role.entitlement_milli));
+        let of_milli =
+            |values: &[u64]| values.iter().map(|milli| *milli as f64 / 10.0).collect::<Vec<_>>();
+        let most = samples
+            .roles
+            .iter()
+            .flat_map(|role| role.share_milli.iter().chain(&role.entitlement_milli));
         let most = most.copied().max().unwrap_or_default().clamp(1, 1_000) as f64 / 10.0 * 1.05;
         let panel = |(place, role): (usize, &RoleSamples)| {
-            let row = Row { name: role.role.clone(), colour: place.min(COLOURS - 1), values: of_milli(&role.share_milli) };
+            let row = Row {
+                name: role.role.clone(),
+                colour: place.min(COLOURS - 1),
+                values: of_milli(&role.share_milli),
+            };
             let axis = Axis { label: "dominant share (%)", most: most.min(100.0) };
             let title = format!("Dominant share of role {} against its entitlement", role.role);
-            let plot = svg::against(&title, &samples.at_ms, &row, &of_milli(&role.entitlement_milli), axis);
-            format!("<figure class=\"panel\"><figcaption>{}</figcaption>{plot}</figure>", escape(&role.role))
+            let plot = svg::against(
+                &title,
+                &samples.at_ms,
+                &row,
+                &of_milli(&role.entitlement_milli),
+                axis,
+            );
+            format!(
+                "<figure class=\"panel\"><figcaption>{}</figcaption>{plot}</figure>",
+                escape(&role.role)
+            )
         };
         let panels: String = shown.enumerate().map(panel).collect();
         let more = order.len().saturating_sub(PANELS);
-        let more = if more == 0 { String::new() } else { format!("<p>{more} smaller roles are in the table below and in <code>report.json</code>.</p>") };
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!(
+                "<p>{more} smaller roles are in the table below and in <code>report.json</code>.</p>"
+            )
+        };
         let keys = [
             "<span><i class=\"c0\"></i>dominant share of its tasks</span>".to_owned(),
             "<span><i class=\"dash\"></i>entitlement</span>".to_owned(),
         ];
         format!(
             "<section><h2>Share against entitlement</h2><p>The filled line is a role's dominant share: the largest part that its tasks held of any one resource. \
-             The dashed line is what its weight gives it among the roles that used or wanted something at that moment. Below it for long while work waits: it is \
+             The dashed line is what its weight gives it among the roles that used or wanted something at that moment, no less than its guarantee and no more than its limit. Below it for long while work waits: it is \
              short-changed. Above it: it uses what others left.</p>{}<div class=\"panels\">{panels}</div>{more}</section>",
             legend(keys.into_iter())
         )
@@ -132,7 +187,11 @@ impl Report {
     fn waiting(&self) -> String {
         let row = |framework: &FrameworkReport| {
             let Quantiles { count, p50, p90, p99, max } = framework.waiting_ms?;
-            Some(Named { name: framework.name.clone(), values: vec![p50, p90, p99, max], note: plural(count, "task") })
+            Some(Named {
+                name: framework.name.clone(),
+                values: vec![p50, p90, p99, max],
+                note: plural(count, "task"),
+            })
         };
         let rows: Vec<Named> = self.frameworks.iter().filter_map(row).collect();
         let text = "<p>From a task's arrival until it first runs; for a component, whose arrivals nobody else knows, from its want until the launch. \
@@ -140,15 +199,20 @@ impl Report {
         if rows.is_empty() {
             return format!("<section><h2>Waiting time</h2>{text}<p>No task ran.</p></section>");
         }
-        let plot = svg::dots("Quantiles of the waiting time of each framework's tasks", &QUANTILES, &rows);
+        let plot =
+            svg::dots("Quantiles of the waiting time of each framework's tasks", &QUANTILES, &rows);
         let keys = QUANTILES.iter().enumerate().map(|(at, name)| key("q", at, name));
-        format!("<section><h2>Waiting time by quantile</h2>{text}{}<figure>{plot}</figure></section>", legend(keys))
+        format!(
+            "<section><h2>Waiting time by quantile</h2>{text}{}<figure>{plot}</figure></section>",
+            legend(keys)
+        )
     }
 
     fn offers(&self) -> String {
         let row = |framework: &FrameworkReport| {
             let offers = framework.offers;
-            let values = vec![offers.used, offers.declined, offers.expired, offers.withdrawn, offers.open];
+            let values =
+                vec![offers.used, offers.declined, offers.expired, offers.withdrawn, offers.open];
             Named { name: framework.name.clone(), values, note: format!("{} made", offers.made) }
         };
         let rows: Vec<Named> = self.frameworks.iter().map(row).collect();
@@ -171,7 +235,9 @@ impl Report {
         let axis = Axis { label: "agents", most: (self.agents.count as f64).max(1.0) };
         let row = Row { name: "agents".to_owned(), colour: 0, values };
         let plot = svg::line("Agents that were connected", &self.samples.at_ms, &row, axis);
-        format!("<section><h2>Agents</h2><p>How many were connected.</p><figure>{plot}</figure></section>")
+        format!(
+            "<section><h2>Agents</h2><p>How many were connected.</p><figure>{plot}</figure></section>"
+        )
     }
 
     fn tables(&self) -> String {
@@ -180,20 +246,35 @@ impl Report {
             let _written = write!(
                 roles,
                 "<tr><th>{}</th><td>{}</td><td>{} %</td><td>{} %</td><td>{} %</td><td>{}</td><td>{}</td></tr>",
-                escape(&role.role), Milli(role.weight_milli), tenths(role.entitlement_mean_milli), tenths(role.share_mean_milli),
-                tenths(role.share_milli), Milli(role.used.cpu_milli), Bytes(role.used.memory_bytes)
+                escape(&role.role),
+                Milli(role.weight_milli),
+                tenths(role.entitlement_mean_milli),
+                tenths(role.share_mean_milli),
+                tenths(role.share_milli),
+                Milli(role.used.cpu_milli),
+                Bytes(role.used.memory_bytes)
             );
         }
         let mut frameworks = String::new();
         for framework in &self.frameworks {
             let tasks = framework.tasks;
             let longest = tasks.longest_waiting_ms.map_or_else(|| "–".to_owned(), seconds);
-            let arrived = tasks.arrived.map_or_else(|| "–".to_owned(), |arrived| arrived.to_string());
+            let arrived =
+                tasks.arrived.map_or_else(|| "–".to_owned(), |arrived| arrived.to_string());
             let _written = write!(
                 frameworks,
                 "<tr><th>{}</th><td>{}</td><td>{}</td><td>{arrived}</td><td>{}</td><td>{}</td><td>{}</td><td>{longest}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape(&framework.name), framework.count, framework.scheduler, tasks.launched, tasks.running, tasks.waiting,
-                tasks.finished, tasks.failed, tasks.killed, tasks.lost, framework.turns
+                escape(&framework.name),
+                framework.count,
+                framework.scheduler,
+                tasks.launched,
+                tasks.running,
+                tasks.waiting,
+                tasks.finished,
+                tasks.failed,
+                tasks.killed,
+                tasks.lost,
+                framework.turns
             );
         }
         format!(
@@ -208,7 +289,10 @@ impl Report {
         if self.problems.is_empty() {
             return String::new();
         }
-        let items = self.problems.iter().map(|problem| format!("<li>{} × {}</li>", problem.times, escape(&problem.line)));
+        let items = self
+            .problems
+            .iter()
+            .map(|problem| format!("<li>{} × {}</li>", problem.times, escape(&problem.line)));
         format!("<section><h2>What went wrong</h2><ul>{}</ul></section>", items.collect::<String>())
     }
 }

@@ -102,9 +102,21 @@ enum Due {
     /// An agent says hello, for the first time or again.
     Hello(usize),
     Fail(usize),
-    Step { at: usize, life: Life, launch: LaunchNumber, step: Step },
-    Checked { digest: Digest, kind: ModuleKind },
-    Answer { framework: FrameworkId, incarnation: Incarnation, frame: Box<FromScheduler> },
+    Step {
+        at: usize,
+        life: Life,
+        launch: LaunchNumber,
+        step: Step,
+    },
+    Checked {
+        digest: Digest,
+        kind: ModuleKind,
+    },
+    Answer {
+        framework: FrameworkId,
+        incarnation: Incarnation,
+        frame: Box<FromScheduler>,
+    },
     Report(Option<ConnectionId>, Box<Report>),
     Submit(usize),
     Heartbeat,
@@ -202,7 +214,11 @@ impl<'a> World<'a> {
             self.leader.handle(Timestamp(0), stored, &mut fx);
             if let Some(kind) = kind {
                 let verdict = ModuleVerdict::Good { compile_ms: 1 };
-                self.leader.handle(Timestamp(0), Input::ModuleChecked { digest, kind, verdict }, &mut fx);
+                self.leader.handle(
+                    Timestamp(0),
+                    Input::ModuleChecked { digest, kind, verdict },
+                    &mut fx,
+                );
             }
         }
         self.carry_out(fx)?;
@@ -339,7 +355,8 @@ impl<'a> World<'a> {
 
     fn is_idle(&self) -> bool {
         let is_done = |framework: &Framework| {
-            framework.has_ended || !self.scenario.frameworks.get(framework.group).is_some_and(can_end)
+            framework.has_ended
+                || !self.scenario.frameworks.get(framework.group).is_some_and(can_end)
         };
         self.frameworks.iter().all(is_done)
     }

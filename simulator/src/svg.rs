@@ -126,7 +126,11 @@ fn axes(svg: &mut String, frame: Frame, times: Times, axis: Axis) {
         let _written = write!(
             svg,
             "<line class=\"grid\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            frame.x(0.0), frame.x(1.0), frame.left - 6.0, y + 4.0, number(tick)
+            frame.x(0.0),
+            frame.x(1.0),
+            frame.left - 6.0,
+            y + 4.0,
+            number(tick)
         );
     }
     let span = times.until_ms as f64 / times.unit_ms;
@@ -137,7 +141,9 @@ fn axes(svg: &mut String, frame: Frame, times: Times, axis: Axis) {
         let _written = write!(
             svg,
             "<line class=\"axis\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{bottom:.1}\" y2=\"{:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            bottom + 4.0, bottom + 17.0, number(tick)
+            bottom + 4.0,
+            bottom + 17.0,
+            number(tick)
         );
     }
     let (middle, low) = (f64::midpoint(frame.x(0.0), frame.x(1.0)), frame.height - 4.0);
@@ -145,7 +151,11 @@ fn axes(svg: &mut String, frame: Frame, times: Times, axis: Axis) {
         svg,
         "<line class=\"axis\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{bottom:.1}\" y2=\"{bottom:.1}\"/><text class=\"label\" x=\"{middle:.1}\" y=\"{low:.1}\" text-anchor=\"middle\">{}</text>\
          <text class=\"label\" transform=\"translate(12 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-        frame.x(0.0), frame.x(1.0), times.label, f64::midpoint(frame.y(0.0), frame.y(1.0)), axis.label
+        frame.x(0.0),
+        frame.x(1.0),
+        times.label,
+        f64::midpoint(frame.y(0.0), frame.y(1.0)),
+        axis.label
     );
 }
 
@@ -156,7 +166,8 @@ fn point(out: &mut String, x: f64, y: f64) {
 /// Areas on top of each other, in the order of the rows.
 pub(crate) fn areas(title: &str, at_ms: &[u64], rows: &[Row], axis: Axis) -> String {
     let times = Times::until(at_ms.last().copied().unwrap_or_default());
-    let frame = Frame { width: 900.0, height: 270.0, left: 54.0, right: 14.0, top: 12.0, bottom: 42.0 };
+    let frame =
+        Frame { width: 900.0, height: 270.0, left: 54.0, right: 14.0, top: 12.0, bottom: 42.0 };
     let mut svg = frame.open(title);
     axes(&mut svg, frame, times, axis);
     let mut floor = vec![0.0; at_ms.len()];
@@ -181,9 +192,16 @@ pub(crate) fn areas(title: &str, at_ms: &[u64], rows: &[Row], axis: Axis) -> Str
 }
 
 /// A line with a filled area below it, and dashed beside it what it is compared with.
-pub(crate) fn against(title: &str, at_ms: &[u64], row: &Row, compared: &[f64], axis: Axis) -> String {
+pub(crate) fn against(
+    title: &str,
+    at_ms: &[u64],
+    row: &Row,
+    compared: &[f64],
+    axis: Axis,
+) -> String {
     let times = Times::until(at_ms.last().copied().unwrap_or_default());
-    let frame = Frame { width: 440.0, height: 190.0, left: 54.0, right: 12.0, top: 12.0, bottom: 42.0 };
+    let frame =
+        Frame { width: 440.0, height: 190.0, left: 54.0, right: 12.0, top: 12.0, bottom: 42.0 };
     let mut svg = frame.open(title);
     axes(&mut svg, frame, times, axis);
     let line = |values: &[f64]| {
@@ -207,14 +225,16 @@ pub(crate) fn against(title: &str, at_ms: &[u64], row: &Row, compared: &[f64], a
 /// One line over time.
 pub(crate) fn line(title: &str, at_ms: &[u64], row: &Row, axis: Axis) -> String {
     let times = Times::until(at_ms.last().copied().unwrap_or_default());
-    let frame = Frame { width: 900.0, height: 150.0, left: 54.0, right: 14.0, top: 12.0, bottom: 42.0 };
+    let frame =
+        Frame { width: 900.0, height: 150.0, left: 54.0, right: 14.0, top: 12.0, bottom: 42.0 };
     let mut svg = frame.open(title);
     axes(&mut svg, frame, times, axis);
     let mut path = String::new();
     for (at, value) in at_ms.iter().zip(&row.values) {
         point(&mut path, frame.x(times.part(*at)), frame.y(value / axis.most));
     }
-    let _written = write!(svg, "<path class=\"line c{}\" d=\"{path}\"/></svg>", row.colour % COLOURS);
+    let _written =
+        write!(svg, "<path class=\"line c{}\" d=\"{path}\"/></svg>", row.colour % COLOURS);
     svg
 }
 
@@ -240,7 +260,9 @@ pub(crate) fn bars(title: &str, parts: &[&str], rows: &[Named]) -> String {
         let _written = write!(
             svg,
             "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{tick}</text>",
-            frame.top, height - 40.0, height - 24.0
+            frame.top,
+            height - 40.0,
+            height - 24.0
         );
     }
     for (at, row) in rows.iter().enumerate() {
@@ -249,12 +271,18 @@ pub(crate) fn bars(title: &str, parts: &[&str], rows: &[Named]) -> String {
         let sum: u64 = row.values.iter().sum();
         let mut before = 0;
         for (colour, value) in row.values.iter().enumerate().filter(|(_, value)| **value > 0) {
-            let (from, to) = (frame.x(before as f64 / sum as f64), frame.x((before + value) as f64 / sum as f64));
+            let (from, to) = (
+                frame.x(before as f64 / sum as f64),
+                frame.x((before + value) as f64 / sum as f64),
+            );
             let what = parts.get(colour).copied().unwrap_or_default();
             let _written = write!(
                 svg,
                 "<rect class=\"bar p{colour}\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"><title>{}: {value} {what}</title></rect>",
-                y + 5.0, (to - from).max(0.5), ROW - 10.0, escape(&row.name)
+                y + 5.0,
+                (to - from).max(0.5),
+                ROW - 10.0,
+                escape(&row.name)
             );
             before += value;
         }
@@ -278,7 +306,10 @@ pub(crate) fn dots(title: &str, parts: &[&str], rows: &[Named]) -> String {
         let _written = write!(
             svg,
             "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            frame.top, height - 40.0, height - 24.0, seconds(ms)
+            frame.top,
+            height - 40.0,
+            height - 24.0,
+            seconds(ms)
         );
     }
     for (at, row) in rows.iter().enumerate() {
@@ -289,7 +320,8 @@ pub(crate) fn dots(title: &str, parts: &[&str], rows: &[Named]) -> String {
             let _written = write!(
                 svg,
                 "<line class=\"span\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/>",
-                frame.x(part(*first)), frame.x(part(*last))
+                frame.x(part(*first)),
+                frame.x(part(*last))
             );
         }
         for (colour, value) in row.values.iter().enumerate() {
@@ -297,7 +329,9 @@ pub(crate) fn dots(title: &str, parts: &[&str], rows: &[Named]) -> String {
             let _written = write!(
                 svg,
                 "<circle class=\"dot q{colour}\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"6\"><title>{}: {what} {} s</title></circle>",
-                frame.x(part(*value)), escape(&row.name), seconds(*value)
+                frame.x(part(*value)),
+                escape(&row.name),
+                seconds(*value)
             );
         }
     }
@@ -320,7 +354,10 @@ fn named(svg: &mut String, frame: Frame, y: f64, row: &Named) {
     let _written = write!(
         svg,
         "<text class=\"name\" x=\"{:.1}\" y=\"{baseline:.1}\" text-anchor=\"end\">{}</text><text class=\"tick\" x=\"{:.1}\" y=\"{baseline:.1}\">{}</text>",
-        frame.left - 10.0, escape(&short), frame.x(1.0) + 10.0, escape(&row.note)
+        frame.left - 10.0,
+        escape(&short),
+        frame.x(1.0) + 10.0,
+        escape(&row.note)
     );
 }
 

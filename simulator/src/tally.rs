@@ -229,9 +229,12 @@ impl Tally {
                     let Some(known) = self.frameworks.get_mut(&id) else { return };
                     for offer in offers {
                         let place = usize::try_from(offer.role).ok();
-                        let role = place.and_then(|at| known.roles.get(at)).copied().unwrap_or_default();
+                        let role =
+                            place.and_then(|at| known.roles.get(at)).copied().unwrap_or_default();
                         let held = Amounts::of(&offer.resources);
-                        known.open.insert(offer.id, OpenOffer { role, held, expires: offer.expires });
+                        known
+                            .open
+                            .insert(offer.id, OpenOffer { role, held, expires: offer.expires });
                         if let Some(role) = self.now.get_mut(role) {
                             role.offered.add(held);
                         }
@@ -256,7 +259,12 @@ impl Tally {
         }
     }
 
-    fn close(&mut self, id: FrameworkId, offer: OfferId, count: impl FnOnce(&mut Group, &OpenOffer)) {
+    fn close(
+        &mut self,
+        id: FrameworkId,
+        offer: OfferId,
+        count: impl FnOnce(&mut Group, &OpenOffer),
+    ) {
         let Some(known) = self.frameworks.get_mut(&id) else { return };
         let Some(open) = known.open.remove(&offer) else { return };
         if let Some(role) = self.now.get_mut(open.role) {
@@ -321,16 +329,24 @@ impl Tally {
                 counts.launched += turn.launches.len() as u64;
                 counts.refused += turn.refused_tasks.len() as u64;
                 for (_, _, status) in &turn.refused_tasks {
-                    self.problem(format!("a task was refused: {}: {}", status.reason.code(), status.message));
+                    self.problem(format!(
+                        "a task was refused: {}: {}",
+                        status.reason.code(),
+                        status.message
+                    ));
                 }
                 for refusal in &turn.refusals {
-                    self.problem(format!("a call was refused: {}: {}", refusal.code, refusal.message));
+                    self.problem(format!(
+                        "a call was refused: {}: {}",
+                        refusal.code, refusal.message
+                    ));
                 }
             }
             EntryKind::Reported { changes, .. } | EntryKind::TasksMoved(changes) => {
                 for change in changes {
-                    let key = TaskKey { framework: change.framework, task: change.status.task.clone() };
-                    self.moved(key, change.status.state, began);
+                    let key =
+                        TaskKey { framework: change.framework, task: change.status.task.clone() };
+                    self.moved(&key, change.status.state, began);
                 }
             }
             EntryKind::InstanceEnded { framework, counted, message, .. } => {
@@ -359,8 +375,8 @@ impl Tally {
         }
     }
 
-    fn moved(&mut self, key: TaskKey, state: TaskState, began: &mut Vec<TaskKey>) {
-        let Some(task) = self.tasks.get_mut(&key) else { return };
+    fn moved(&mut self, key: &TaskKey, state: TaskState, began: &mut Vec<TaskKey>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
         let Some(group) = self.groups.get_mut(task.group) else { return };
         let has_run = matches!(state, TaskState::Running | TaskState::Finished);
         if has_run && !task.runs {
@@ -384,7 +400,7 @@ impl Tally {
         if let Some(role) = self.now.get_mut(task.role) {
             role.used.remove(task.held);
         }
-        self.tasks.remove(&key);
+        self.tasks.remove(key);
     }
 
     /// Offers of a kind that are open.
@@ -392,7 +408,6 @@ impl Tally {
         let of_group = self.frameworks.values().filter(|known| known.group == group);
         of_group.map(|known| known.open.len() as u64).sum()
     }
-
 }
 
 impl Known {

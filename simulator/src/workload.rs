@@ -122,9 +122,10 @@ impl Source {
     /// How long the task of that number runs; none is for ever.
     pub(crate) fn duration_of(&self, number: u32) -> Option<u64> {
         match &self.workload {
-            Workload::Trace(tasks) => {
-                usize::try_from(number).ok().and_then(|at| tasks.get(at)).map(|task| task.duration_ms)
-            }
+            Workload::Trace(tasks) => usize::try_from(number)
+                .ok()
+                .and_then(|at| tasks.get(at))
+                .map(|task| task.duration_ms),
             Workload::Tasks(spread) | Workload::Steady { duration: spread, .. } => {
                 draw(*spread, &mut Chance::new(self.seed, u64::from(number)))
             }

@@ -2,9 +2,9 @@
 
 use super::{RoleSamples, Samples};
 use crate::scenario::Scenario;
-use crate::tally::Tally;
+use crate::tally::{Amounts, Tally};
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_proto::Role;
+use tepui_proto::{Resources, Role};
 
 /// Beyond so many samples every second one is dropped.
 const SAMPLES: usize = 1_000;
@@ -20,18 +20,29 @@ pub(crate) struct Series {
 impl Series {
     /// No samples of these roles.
     pub(crate) fn new(interval_ms: u64, roles: &[Role]) -> Self {
-        let roles = roles.iter().map(|role| RoleSamples { role: role.to_string(), ..RoleSamples::default() });
-        Self { interval_ms, samples: Samples { interval_ms, roles: roles.collect(), ..Samples::default() } }
+        let roles = roles
+            .iter()
+            .map(|role| RoleSamples { role: role.to_string(), ..RoleSamples::default() });
+        Self {
+            interval_ms,
+            samples: Samples { interval_ms, roles: roles.collect(), ..Samples::default() },
+        }
     }
 
     /// Takes a sample; one that was taken at the same time gives way.
-    pub(crate) fn push(&mut self, now: u64, tally: &Tally, scenario: &Scenario, takes_part: &BTreeSet<usize>) {
+    pub(crate) fn push(
+        &mut self,
+        now: u64,
+        tally: &Tally,
+        scenario: &Scenario,
+        takes_part: &BTreeSet<usize>,
+    ) {
         if self.samples.at_ms.last() == Some(&now) {
             self.samples.each(&mut |values| {
                 values.pop();
             });
         }
-        let entitled = entitlements(scenario, &tally.roles, takes_part);
+        let entitled = entitlements(scenario, &tally.roles, takes_part, tally.capacity);
         let samples = &mut self.samples;
         samples.at_ms.push(now);
         samples.agents.push(tally.agents);
@@ -85,7 +96,12 @@ pub(super) fn weight_of(scenario: &Scenario, role: &str) -> u64 {
 
 /// What the weights give each role that takes part, in thousandths: at each level of the tree a role's part is its weight
 /// over the weights of those siblings below which something takes part.
-fn entitlements(scenario: &Scenario, roles: &[Role], takes_part: &BTreeSet<usize>) -> Vec<u64> {
+fn entitlements(
+    scenario: &Scenario,
+    roles: &[Role],
+    takes_part: &BTreeSet<usize>,
+    capacity: Amounts,
+) -> Vec<u64> {
     let is_in = |at: &usize| takes_part.contains(at);
     let paths = roles.iter().enumerate().filter(|(at, _)| is_in(at)).map(|(_, role)| role.as_str());
     // The children of each path that have a part; a role with children competes with them as one of them.
@@ -103,19 +119,33 @@ fn entitlements(scenario: &Scenario, roles: &[Role], takes_part: &BTreeSet<usize
         let (mut milli, mut parent) = (1_000_u128, "");
         for (at, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let own = path.get(..at).unwrap_or(path);
-            milli = milli * u128::from(weight_of(scenario, own)) / sum(scenario, children.get(parent));
+            milli =
+                milli * u128::from(weight_of(scenario, own)) / sum(scenario, children.get(parent));
+            milli = bound(scenario, own, milli, capacity);
             parent = own;
         }
         // What it shares with its own children.
         milli = milli * 1_000 / sum(scenario, children.get(path));
         u64::try_from(milli).unwrap_or(u64::MAX)
     };
-    let entitled = |(at, role): (usize, &Role)| if takes_part.contains(&at) { part(role.as_str()) } else { 0 };
+    let entitled =
+        |(at, role): (usize, &Role)| if takes_part.contains(&at) { part(role.as_str()) } else { 0 };
     roles.iter().enumerate().map(entitled).collect()
 }
 
+/// A role is entitled to its guarantee whatever its weight gives, and to its limit at most.
+fn bound(scenario: &Scenario, role: &str, milli: u128, capacity: Amounts) -> u128 {
+    let setting = scenario.roles.iter().find(|setting| setting.role.as_str() == role);
+    let Some(setting) = setting else { return milli };
+    let share = |amount: &Resources| u128::from(Amounts::of(amount).dominant_milli(capacity));
+    let least = setting.guarantee.as_ref().map_or(0, share);
+    let most = setting.limit.as_ref().map_or(u128::MAX, share);
+    milli.max(least).min(most)
+}
+
 fn sum(scenario: &Scenario, children: Option<&BTreeSet<String>>) -> u128 {
-    let weights = children.into_iter().flatten().map(|child| u128::from(weight_of(scenario, child)));
+    let weights =
+        children.into_iter().flatten().map(|child| u128::from(weight_of(scenario, child)));
     weights.sum::<u128>().max(1)
 }
 
@@ -128,12 +158,15 @@ mod tests {
     fn a_role_is_entitled_to_its_weight_among_those_that_take_part() {
         let text = "duration = \"1s\"\n[[agents]]\nname = \"a\"\nresources = \"cpus:1;mem:64\"\n\
                     [[frameworks]]\nname = \"f\"\nroles = [\"x\"]\nscheduler = \"sitter\"\n\
-                    [[roles]]\nname = \"a\"\nweight = 3\n";
+                    [[roles]]\nname = \"a\"\nweight = 3\n[[roles]]\nname = \"b\"\nguarantee = \"cpus:4\"\n[[roles]]\nname = \"c\"\nlimit = \"cpus:1\"\n";
         let scenario = Scenario::parse(Path::new("x.toml"), text, Path::new("")).unwrap();
+        let whole = Amounts { cpu_milli: 10_000, memory_bytes: 1 << 30, disk_bytes: 0 };
         let roles: Vec<Role> = ["a/x", "a/y", "b", "c"].into_iter().map(Role::from).collect();
-        let all = |part: &[usize]| entitlements(&scenario, &roles, &part.iter().copied().collect());
-        assert_eq!(all(&[0, 1, 2]), [375, 375, 250, 0]);
-        assert_eq!(all(&[0, 2, 3]), [600, 0, 200, 200]);
+        let all = |part: &[usize]| {
+            entitlements(&scenario, &roles, &part.iter().copied().collect(), whole)
+        };
+        assert_eq!(all(&[0, 1, 2]), [375, 375, 400, 0]);
+        assert_eq!(all(&[0, 2, 3]), [600, 0, 400, 100]);
         assert_eq!(all(&[2]), [0, 0, 1_000, 0]);
     }
 }

@@ -95,12 +95,20 @@ fn check_whole(document: &Document, scenario: &Scenario) -> Checked<()> {
     }
     let frameworks: u64 = scenario.frameworks.iter().map(|kind| kind.count).sum();
     if frameworks > limits::FRAMEWORKS as u64 {
-        return wrong(format!("{frameworks} frameworks; a cluster has at most {}", limits::FRAMEWORKS));
+        return wrong(format!(
+            "{frameworks} frameworks; a cluster has at most {}",
+            limits::FRAMEWORKS
+        ));
     }
-    let is_component = |kind: &&FrameworkKind| matches!(kind.scheduler, SchedulerKind::Component(_));
-    let components: u64 = scenario.frameworks.iter().filter(is_component).map(|kind| kind.count).sum();
+    let is_component =
+        |kind: &&FrameworkKind| matches!(kind.scheduler, SchedulerKind::Component(_));
+    let components: u64 =
+        scenario.frameworks.iter().filter(is_component).map(|kind| kind.count).sum();
     if components > u64::from(limits::CELL_SCHEDULERS) {
-        return wrong(format!("{components} components; at most {} run in one sandbox", limits::CELL_SCHEDULERS));
+        return wrong(format!(
+            "{components} components; at most {} run in one sandbox",
+            limits::CELL_SCHEDULERS
+        ));
     }
     Ok(())
 }
@@ -122,7 +130,8 @@ fn agents(document: &Document, written: &WrittenAgents) -> Checked<AgentKind> {
         return Err(document.wrong(Some(written.resources.span()), what));
     }
     let attributes = written.attributes.as_ref();
-    let attributes = attributes.map(|text| document.read_value(text, parse_attributes)).transpose()?;
+    let attributes =
+        attributes.map(|text| document.read_value(text, parse_attributes)).transpose()?;
     Ok(AgentKind {
         name: named(document, "name", &written.name, check_name)?,
         count: count(document, "count", written.count.as_ref(), limits::AGENTS as u64)?,
@@ -131,7 +140,11 @@ fn agents(document: &Document, written: &WrittenAgents) -> Checked<AgentKind> {
         domain,
         joins_at_ms: span(document, written.joins_at.as_ref())?.unwrap_or(0),
         joins_over_ms: span(document, written.joins_over.as_ref())?.unwrap_or(0),
-        failures: written.failures.as_ref().map(|written| failures(document, written)).transpose()?,
+        failures: written
+            .failures
+            .as_ref()
+            .map(|written| failures(document, written))
+            .transpose()?,
     })
 }
 
@@ -156,7 +169,9 @@ fn role(document: &Document, written: &WrittenRole) -> Checked<RoleSetting> {
     let weight = written.weight.as_ref().map(|value| {
         document.read_value(value, |text| {
             let weight = parse_milli(text).filter(|milli| *milli > 0);
-            weight.ok_or_else(|| format!("`{text}` is not a weight; it is a number above 0, such as `2` or `0.5`"))
+            weight.ok_or_else(|| {
+                format!("`{text}` is not a weight; it is a number above 0, such as `2` or `0.5`")
+            })
         })
     });
     let packing = written.packing.as_ref().map(|packing| match packing.get_ref().as_str() {
@@ -175,14 +190,22 @@ fn role(document: &Document, written: &WrittenRole) -> Checked<RoleSetting> {
     })
 }
 
-fn framework(document: &Document, folder: &Path, written: &WrittenFramework) -> Checked<FrameworkKind> {
+fn framework(
+    document: &Document,
+    folder: &Path,
+    written: &WrittenFramework,
+) -> Checked<FrameworkKind> {
     let at = written.name.span();
     let scheduler = scheduler(document, folder, written)?;
     let is_component = matches!(scheduler, SchedulerKind::Component(_));
     if written.roles.is_empty() && !is_component {
-        return Err(document.wrong(Some(at), "`roles` is empty; at least one role is needed, such as `roles = [\"*\"]`"));
+        return Err(document.wrong(
+            Some(at),
+            "`roles` is empty; at least one role is needed, such as `roles = [\"*\"]`",
+        ));
     }
-    let roles = written.roles.iter().map(|role| named(document, "role", role, check_role).map(Role));
+    let roles =
+        written.roles.iter().map(|role| named(document, "role", role, check_role).map(Role));
     let workload = match (&scheduler, &written.workload) {
         (SchedulerKind::Sitter | SchedulerKind::Decliner, Some(_)) => {
             let what = format!("a `{}` runs nothing, so it has no `workload`", scheduler.word());
@@ -191,7 +214,9 @@ fn framework(document: &Document, folder: &Path, written: &WrittenFramework) -> 
         (SchedulerKind::Sitter | SchedulerKind::Decliner, None) => Workload::Tasks(Spread::Forever),
         (_, Some(written)) => workload(document, folder, is_component, written)?,
         (_, None) => {
-            return Err(document.wrong(Some(at), "it has no `[frameworks.workload]`: say what it runs"));
+            return Err(
+                document.wrong(Some(at), "it has no `[frameworks.workload]`: say what it runs")
+            );
         }
     };
     Ok(FrameworkKind {
@@ -209,7 +234,11 @@ fn framework(document: &Document, folder: &Path, written: &WrittenFramework) -> 
     })
 }
 
-fn scheduler(document: &Document, folder: &Path, written: &WrittenFramework) -> Checked<SchedulerKind> {
+fn scheduler(
+    document: &Document,
+    folder: &Path,
+    written: &WrittenFramework,
+) -> Checked<SchedulerKind> {
     match (&written.scheduler, &written.component) {
         (Some(word), None) => match word.get_ref().as_str() {
             "wants" => Ok(SchedulerKind::Wants),
@@ -236,7 +265,12 @@ fn scheduler(document: &Document, folder: &Path, written: &WrittenFramework) -> 
     }
 }
 
-fn workload(document: &Document, folder: &Path, is_component: bool, written: &WrittenWorkload) -> Checked<Workload> {
+fn workload(
+    document: &Document,
+    folder: &Path,
+    is_component: bool,
+    written: &WrittenWorkload,
+) -> Checked<Workload> {
     let spans = [
         written.task.as_ref().map(|value| ("task", value.span())),
         written.tasks.as_ref().map(|value| ("tasks", value.span())),
@@ -246,18 +280,25 @@ fn workload(document: &Document, folder: &Path, is_component: bool, written: &Wr
     ];
     let given = spans.iter().flatten();
     let only = |allowed: &str, why: &str| match given.clone().find(|(name, _)| *name != allowed) {
-        Some((name, at)) => Err(document.wrong(Some(at.clone()), format!("`{name}` is not allowed here: {why}"))),
+        Some((name, at)) => {
+            Err(document.wrong(Some(at.clone()), format!("`{name}` is not allowed here: {why}")))
+        }
         None => Ok(()),
     };
     if is_component {
-        only("duration", "a component decides what it runs, and only the `duration` of its tasks is given")?;
+        only(
+            "duration",
+            "a component decides what it runs, and only the `duration` of its tasks is given",
+        )?;
     } else if let Some(csv) = &written.csv {
         only("csv", "a trace has it all")?;
         let path = folder.join(csv.get_ref());
-        let read = Document::read(&path).map_err(|error| document.wrong(Some(csv.span()), error.to_string()))?;
+        let read = Document::read(&path)
+            .map_err(|error| document.wrong(Some(csv.span()), error.to_string()))?;
         return Ok(Workload::Trace(Arc::new(trace::read(&read, limits::LIVE_TASKS)?)));
     }
-    let whole = |what: &str| document.wrong(None, format!("a `[frameworks.workload]` has no `{what}`"));
+    let whole =
+        |what: &str| document.wrong(None, format!("a `[frameworks.workload]` has no `{what}`"));
     let duration = written.duration.as_ref().ok_or_else(|| whole("duration"))?;
     let duration = spread(document, duration)?;
     if is_component {
@@ -271,7 +312,12 @@ fn workload(document: &Document, folder: &Path, is_component: bool, written: &Wr
     let tasks = written.tasks.as_ref().ok_or_else(|| whole("tasks"))?;
     let tasks = document.count("tasks", tasks, (1, TASKS))?;
     let arrivals = written.arrivals.as_ref().map(|value| arrivals(document, value)).transpose()?;
-    Ok(Workload::Steady { size: TaskSize(size), tasks, arrivals: arrivals.unwrap_or(Arrivals::AtOnce), duration })
+    Ok(Workload::Steady {
+        size: TaskSize(size),
+        tasks,
+        arrivals: arrivals.unwrap_or(Arrivals::AtOnce),
+        duration,
+    })
 }
 
 /// The only key of an inline table such as `{ every = "1s" }`, and its value as text.
@@ -316,7 +362,9 @@ fn spread(document: &Document, value: &Spanned<Value>) -> Checked<Spread> {
                     or `{ lognormal = [\"30s\", 1.5] }` (median, and deviation of the logarithm)";
         document.wrong(Some(value.span()), what)
     };
-    let time = |text: &str| parse_span(text).ok().filter(|ms| (1..=LONGEST_MS).contains(ms)).ok_or_else(wrong);
+    let time = |text: &str| {
+        parse_span(text).ok().filter(|ms| (1..=LONGEST_MS).contains(ms)).ok_or_else(wrong)
+    };
     match value.get_ref().as_str() {
         Some("forever") => return Ok(Spread::Forever),
         Some(text) => return time(text).map(Spread::Fixed),

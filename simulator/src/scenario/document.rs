@@ -45,7 +45,9 @@ impl Document {
         let failed = |error: std::io::Error| wrong(format!("it cannot be read: {error}"));
         let size = std::fs::metadata(path).map_err(failed)?.len();
         if size > FILE_BYTES {
-            return Err(wrong(format!("it has {size} bytes, and at most {FILE_BYTES} are allowed")));
+            return Err(wrong(format!(
+                "it has {size} bytes, and at most {FILE_BYTES} are allowed"
+            )));
         }
         Ok(Self::of(path, std::fs::read_to_string(path).map_err(failed)?))
     }
@@ -101,7 +103,9 @@ impl Document {
         let number = u64::try_from(*value.get_ref()).ok();
         number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
             let given = value.get_ref();
-            let what = format!("`{name} = {given}` is not allowed; it is a whole number from {least} to {most}");
+            let what = format!(
+                "`{name} = {given}` is not allowed; it is a whole number from {least} to {most}"
+            );
             self.wrong(Some(value.span()), what)
         })
     }

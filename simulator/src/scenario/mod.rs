@@ -1,7 +1,7 @@
 //! What is simulated: agents, roles, frameworks with their workloads, checked before anything begins.
 //!
 //! Owns the form of `SCENARIO.toml`. Never fills a number in that the reader could mistake for his own: what has a
-//! default is listed in `docs/OPERATING.md`. Its one surprise: the paths of traces and submissions are relative to the
+//! default is listed in `docs/SIMULATING.md`. Its one surprise: the paths of traces and submissions are relative to the
 //! folder of the scenario, and to the current one for a scenario that is shipped.
 
 mod check;
@@ -193,7 +193,11 @@ fn check_task(size: &Resources) -> Result<(), String> {
     }
     if !(least..=most).contains(&size.memory_bytes) {
         let given = Bytes(size.memory_bytes);
-        return Err(format!("a task has {} to {} of memory, not {given}", Bytes(least), Bytes(most)));
+        return Err(format!(
+            "a task has {} to {} of memory, not {given}",
+            Bytes(least),
+            Bytes(most)
+        ));
     }
     Ok(())
 }

@@ -32,7 +32,8 @@ impl Sandbox {
     pub(crate) fn new(submissions: &BTreeMap<PathBuf, Submission>) -> Result<Self, SimulateError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| SimulateError::Sandbox(error.to_string()))?;
-        let host = SchedulerHost::new().map_err(|error| SimulateError::Sandbox(error.to_string()))?;
+        let host =
+            SchedulerHost::new().map_err(|error| SimulateError::Sandbox(error.to_string()))?;
         let mut modules = BTreeMap::new();
         for (folder, submission) in submissions {
             let refused = |why: String| SimulateError::Component { folder: folder.clone(), why };

@@ -46,7 +46,12 @@ pub(crate) struct Native {
 
 impl Native {
     /// A scheduler that has not begun.
-    pub(crate) fn new(kind: SchedulerKind, roles: Vec<Role>, refuse_ms: u64, source: Source) -> Self {
+    pub(crate) fn new(
+        kind: SchedulerKind,
+        roles: Vec<Role>,
+        refuse_ms: u64,
+        source: Source,
+    ) -> Self {
         Self {
             kind,
             roles,
@@ -147,10 +152,12 @@ impl Native {
     }
 
     fn on_update(&mut self, status: &TaskStatus) {
-        let Some((number, attempt)) = parse(&status.task).filter(|_| status.state.is_final()) else {
+        let Some((number, attempt)) = parse(&status.task).filter(|_| status.state.is_final())
+        else {
             return;
         };
-        let Some((class, _)) = self.live.get(&number).copied().filter(|(_, own)| *own == attempt) else {
+        let Some((class, _)) = self.live.get(&number).copied().filter(|(_, own)| *own == attempt)
+        else {
             return;
         };
         self.live.remove(&number);
@@ -182,7 +189,13 @@ impl Native {
     }
 
     /// Launches what fits of these classes. Whether anything did.
-    fn fill(&mut self, turn: &mut Turn, offer: &Offer, classes: Vec<u32>, refuse_for: DurationMs) -> bool {
+    fn fill(
+        &mut self,
+        turn: &mut Turn,
+        offer: &Offer,
+        classes: Vec<u32>,
+        refuse_for: DurationMs,
+    ) -> bool {
         let mut left = offer.resources.clone();
         let mut operations = Vec::new();
         for class in classes {
@@ -194,7 +207,8 @@ impl Native {
                 left = rest;
                 operations.push(Operation::Launch(self.launch(number, class, size.clone())));
                 turn.launched.push(number);
-                if let Some(count) = self.stated.as_mut().and_then(|stated| stated.get_mut(&class)) {
+                if let Some(count) = self.stated.as_mut().and_then(|stated| stated.get_mut(&class))
+                {
                     // The leader lowers its own count by what is launched on an offer that answers the want.
                     *count = count.saturating_sub(u32::from(offer.want == Some(class)));
                 }
@@ -203,7 +217,8 @@ impl Native {
         if operations.is_empty() {
             return false;
         }
-        let acceptance = Acceptance { offers: vec![offer.id], operations, refuse_for: Some(refuse_for) };
+        let acceptance =
+            Acceptance { offers: vec![offer.id], operations, refuse_for: Some(refuse_for) };
         turn.calls.push(Call::Accept(acceptance));
         true
     }
@@ -238,10 +253,18 @@ impl Native {
         let next = self.source.next_at();
         if next.is_none() && self.waiting == 0 && self.live.is_empty() {
             let message = "all tasks have ended".to_owned();
-            turn.calls.push(Call::Complete(Outcome { success: true, message, results: Vec::new() }));
+            turn.calls.push(Call::Complete(Outcome {
+                success: true,
+                message,
+                results: Vec::new(),
+            }));
             return;
         }
-        if self.kind == SchedulerKind::Wants { self.state_wants(turn) } else { self.ask_or_not(turn) }
+        if self.kind == SchedulerKind::Wants {
+            self.state_wants(turn);
+        } else {
+            self.ask_or_not(turn);
+        }
         if let Some(at) = next.filter(|_| next != self.timer_at) {
             let after = DurationMs(at.saturating_sub(now));
             turn.calls.push(Call::SetTimer { name: ARRIVALS.to_owned(), after });
@@ -257,7 +280,11 @@ impl Native {
         let counts: BTreeMap<u32, u32> =
             self.pending.iter().take(limits::WANTS).map(counted).collect();
         let known = self.stated.as_ref().map(|stated| {
-            stated.iter().filter(|(_, count)| **count > 0).map(|(class, count)| (*class, *count)).collect()
+            stated
+                .iter()
+                .filter(|(_, count)| **count > 0)
+                .map(|(class, count)| (*class, *count))
+                .collect()
         });
         if known.as_ref() == Some(&counts) {
             return;
@@ -282,7 +309,11 @@ impl Native {
     fn ask_or_not(&mut self, turn: &mut Turn) {
         let suppress = self.waiting == 0;
         if self.suppressed != Some(suppress) {
-            turn.calls.push(if suppress { Call::Suppress(Vec::new()) } else { Call::Revive(Vec::new()) });
+            turn.calls.push(if suppress {
+                Call::Suppress(Vec::new())
+            } else {
+                Call::Revive(Vec::new())
+            });
             self.suppressed = Some(suppress);
         }
     }

@@ -8,8 +8,8 @@ use crate::tally::Said;
 use crate::workload::duration_of_named;
 use std::collections::BTreeMap;
 use tepui_master_core::{ConnectionId, Effect, Effects, EntryKind, Input, ReplyBody};
-use tepui_proto::control::{Launch, MasterMessage, Report, ReportBody};
 use tepui_proto::api::FrameworkPhase;
+use tepui_proto::control::{Launch, MasterMessage, Report, ReportBody};
 use tepui_proto::scheduler::{FromScheduler, Open, ToScheduler, TurnUsage};
 use tepui_proto::{FrameworkId, Incarnation, Life, TaskKey, Timestamp};
 
@@ -26,7 +26,11 @@ impl World<'_> {
                         framework.id = Some(submission.framework);
                         self.by_id.insert(submission.framework, at);
                         let group = framework.group;
-                        self.tally.framework_accepted(submission.framework, group, &submission.roles);
+                        self.tally.framework_accepted(
+                            submission.framework,
+                            group,
+                            &submission.roles,
+                        );
                     }
                 }
                 EntryKind::FrameworkMoved { framework, phase: FrameworkPhase::Ended, .. } => {
@@ -60,7 +64,11 @@ impl World<'_> {
                 self.turn(framework, incarnation, turn);
             }
             Effect::CloseScheduler { framework, incarnation } => {
-                if self.hosted.get(&framework).is_some_and(|hosted| hosted.incarnation == incarnation) {
+                if self
+                    .hosted
+                    .get(&framework)
+                    .is_some_and(|hosted| hosted.incarnation == incarnation)
+                {
                     self.hosted.remove(&framework);
                 }
             }
@@ -68,7 +76,10 @@ impl World<'_> {
                 Ok(ReplyBody::Done | ReplyBody::Framework { .. } | ReplyBody::Response(_)) => {}
                 Err(refusal) => {
                     let asked = self.asked.get(&ticket).cloned().unwrap_or_default();
-                    return Err(SimulateError::Refused { framework: asked, why: refusal.to_string() });
+                    return Err(SimulateError::Refused {
+                        framework: asked,
+                        why: refusal.to_string(),
+                    });
                 }
             },
             Effect::ForgetBlobs(_) => {}
@@ -80,13 +91,16 @@ impl World<'_> {
 
     pub(super) fn join(&mut self, at: usize, fx: &mut Effects) {
         let term = self.leader.state().term();
-        let Some((connection, name, hello)) = self.fleet.connect(self.scenario, at, term) else { return };
+        let Some((connection, name, hello)) = self.fleet.connect(self.scenario, at, term) else {
+            return;
+        };
         self.tally.agent_joined(&hello.resources);
         for report in &hello.reports {
             self.store_outputs(report, fx);
         }
         self.handle(Input::AgentConnected { connection, name, hello }, fx);
-        let kind = self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
+        let kind =
+            self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
         let failures = kind.and_then(|kind| kind.failures);
         if let Some((failures, chance)) = failures.zip(self.chances.get_mut(at)) {
             let lasts = chance.exponential(mean(failures.mean_between_ms));
@@ -95,7 +109,8 @@ impl World<'_> {
     }
 
     pub(super) fn fail(&mut self, at: usize, fx: &mut Effects) {
-        let kind = self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
+        let kind =
+            self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
         let Some(failures) = kind.and_then(|kind| kind.failures) else { return };
         let Some(connection) = self.leave(at) else { return };
         self.failures += 1;
@@ -113,7 +128,8 @@ impl World<'_> {
     fn leave(&mut self, at: usize) -> Option<ConnectionId> {
         let connection = self.fleet.disconnect(at)?;
         self.hosted.retain(|_, hosted| hosted.at != at);
-        let kind = self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
+        let kind =
+            self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
         if let Some(kind) = kind {
             self.tally.agent_left(&kind.resources);
         }
@@ -128,9 +144,15 @@ impl World<'_> {
                 let now = Timestamp(self.now);
                 let life = self.fleet.machine(at).map(|machine| machine.life);
                 if self.fleet.is_live(at, launch) {
-                    let due = Due::Step { at, life: life.unwrap_or_default(), launch, step: Step::IsKilled };
+                    let due = Due::Step {
+                        at,
+                        life: life.unwrap_or_default(),
+                        launch,
+                        step: Step::IsKilled,
+                    };
                     self.after(grace.0, due);
-                } else if let Some((connection, report)) = self.fleet.unknown(at, launch, key, now) {
+                } else if let Some((connection, report)) = self.fleet.unknown(at, launch, key, now)
+                {
                     self.after(1, Due::Report(connection, Box::new(report)));
                 }
             }
@@ -141,7 +163,9 @@ impl World<'_> {
             MasterMessage::Refused { message, .. } => {
                 self.tally.problem(format!("an agent was refused: {message}"));
             }
-            MasterMessage::Welcome { .. } | MasterMessage::Message { .. } | MasterMessage::Forget(_) => {}
+            MasterMessage::Welcome { .. }
+            | MasterMessage::Message { .. }
+            | MasterMessage::Forget(_) => {}
         }
     }
 
@@ -163,12 +187,19 @@ impl World<'_> {
         let framework = self.frameworks.get(at)?;
         match &framework.native {
             Some(native) => native.duration_of(&key.task),
-            None => duration_of_named(&self.kind_of(at)?.workload, framework.seed, key.task.as_str()),
+            None => {
+                duration_of_named(&self.kind_of(at)?.workload, framework.seed, key.task.as_str())
+            }
         }
     }
 
     /// A report reaches the leader, and before it the outputs that it names.
-    pub(super) fn report_in(&mut self, connection: Option<ConnectionId>, report: Report, fx: &mut Effects) {
+    pub(super) fn report_in(
+        &mut self,
+        connection: Option<ConnectionId>,
+        report: Report,
+        fx: &mut Effects,
+    ) {
         self.progress_at = self.now;
         // An agent that is away keeps it for its next hello.
         let Some(connection) = connection else { return };
@@ -218,10 +249,12 @@ impl World<'_> {
     fn turn(&mut self, id: FrameworkId, incarnation: Incarnation, turn: ToScheduler) {
         let ToScheduler::Turn { mark, now, seed, events } = turn else { return };
         self.tally.told(id, now, &events);
-        let Some(framework) = self.by_id.get(&id).and_then(|at| self.frameworks.get_mut(*at)) else {
+        let Some(framework) = self.by_id.get(&id).and_then(|at| self.frameworks.get_mut(*at))
+        else {
             return;
         };
-        let Some(hosted) = self.hosted.get_mut(&id).filter(|hosted| hosted.incarnation == incarnation)
+        let Some(hosted) =
+            self.hosted.get_mut(&id).filter(|hosted| hosted.incarnation == incarnation)
         else {
             return;
         };
@@ -231,7 +264,9 @@ impl World<'_> {
                 let (usage, log) = (TurnUsage::default(), Vec::new());
                 FromScheduler::Answer { mark, calls, usage, log, dropped: false }
             }
-            (None, Some(instance), Some(sandbox)) => sandbox.turn(instance, mark, now, (seed, events)),
+            (None, Some(instance), Some(sandbox)) => {
+                sandbox.turn(instance, mark, now, (seed, events))
+            }
             _ => return,
         };
         let frame = Box::new(frame);
@@ -255,7 +290,11 @@ impl World<'_> {
         if is_over {
             self.hosted.remove(&id);
         }
-        let is_native = self.by_id.get(&id).and_then(|at| self.frameworks.get(*at)).is_some_and(|f| f.native.is_some());
+        let is_native = self
+            .by_id
+            .get(&id)
+            .and_then(|at| self.frameworks.get(*at))
+            .is_some_and(|f| f.native.is_some());
         let before = fx.entries.len();
         self.handle(Input::SchedulerSaid { framework: id, incarnation, frame }, fx);
         if let Some((said, entries)) = said.zip(fx.entries.get(before..)) {

@@ -43,7 +43,8 @@ pub(super) fn roles(
     scenario: &Scenario,
     submissions: &BTreeMap<PathBuf, Submission>,
 ) -> Result<Vec<Role>, SimulateError> {
-    let mut roles: BTreeSet<Role> = scenario.roles.iter().map(|setting| setting.role.clone()).collect();
+    let mut roles: BTreeSet<Role> =
+        scenario.roles.iter().map(|setting| setting.role.clone()).collect();
     for kind in &scenario.frameworks {
         roles.extend(roles_of(kind, submissions)?);
     }
@@ -56,7 +57,8 @@ fn roles_of(
 ) -> Result<Vec<Role>, SimulateError> {
     match &kind.scheduler {
         SchedulerKind::Component(folder) if kind.roles.is_empty() => {
-            let submission = submissions.get(folder).ok_or_else(|| SimulateError::Unread(folder.clone()))?;
+            let submission =
+                submissions.get(folder).ok_or_else(|| SimulateError::Unread(folder.clone()))?;
             Ok(submission.spec.roles.iter().map(|role| Role(role.clone())).collect())
         }
         _ => Ok(kind.roles.clone()),
@@ -72,7 +74,8 @@ pub(super) fn frameworks(
     for (group, kind) in scenario.frameworks.iter().enumerate() {
         let roles = roles_of(kind, submissions)?;
         for number in 1..=kind.count {
-            let name = if kind.count == 1 { kind.name.clone() } else { format!("{}-{number}", kind.name) };
+            let name =
+                if kind.count == 1 { kind.name.clone() } else { format!("{}-{number}", kind.name) };
             let seed = scenario.seed ^ number_of(&name);
             let is_native = !matches!(kind.scheduler, SchedulerKind::Component(_));
             let native = is_native.then(|| {
@@ -89,7 +92,8 @@ pub(super) fn frameworks(
 pub(super) fn modules(
     submissions: &BTreeMap<PathBuf, Submission>,
 ) -> Vec<(Digest, Option<ModuleKind>, u64)> {
-    let mut all = vec![(NATIVE, Some(ModuleKind::Scheduler), 1), (TASK, Some(ModuleKind::CommandP1), 1)];
+    let mut all =
+        vec![(NATIVE, Some(ModuleKind::Scheduler), 1), (TASK, Some(ModuleKind::CommandP1), 1)];
     for submission in submissions.values() {
         let (spec, sizes) = (&submission.spec, &submission.sizes);
         let mut push = |text: &String, kind| {
@@ -130,7 +134,10 @@ pub(super) fn spec(
         spec.roles = named(&kind.roles);
     }
     let scheduler = spec.scheduler.parse().map(|digest| (digest, ModuleKind::Scheduler));
-    let modules = spec.modules.values().map(|text| text.parse().map(|digest| (digest, ModuleKind::CommandP1)));
+    let modules = spec
+        .modules
+        .values()
+        .map(|text| text.parse().map(|digest| (digest, ModuleKind::CommandP1)));
     let kinds = std::iter::once(scheduler).chain(modules).filter_map(Result::ok).collect();
     (spec, kinds)
 }

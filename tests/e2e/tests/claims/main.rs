@@ -13,4 +13,5 @@ mod bad_tasks;
 mod dev;
 mod readme;
 mod run;
+mod simulate;
 mod wordcount;
