@@ -18,6 +18,7 @@ mod parts;
 mod run;
 mod settings;
 mod setup;
+mod simulate;
 mod task;
 mod units;
 mod upload;
@@ -74,6 +75,8 @@ enum Verb {
     /// Set up real machines; look at the whole.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Run a scenario in virtual time: the real leader, virtual agents, your own scheduler.
+    Simulate(simulate::SimulateArgs),
     /// Run a master.
     Master(Box<MasterArgs>),
     /// A process of one tenant's sandboxes; agents start it.
@@ -173,6 +176,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Verb::Agent(AgentVerb { verb: None, run }) => {
             runtime(Threads::Many)?.block_on(parts::agent(run)).map(done)
         }
+        Verb::Simulate(args) => simulate::run(args).map(done),
         Verb::Dev(args) => runtime(Threads::One)?.block_on(dev::dev(args)),
         Verb::Cluster(ClusterCommand::Init { dir }) => cluster::init(&dir).map(done),
         Verb::Cluster(ClusterCommand::Identity { role, name, dir, out, host }) => {

@@ -191,6 +191,17 @@ pub enum EntryKind {
     TurnPooled(Box<PooledTurn>),
 }
 
+impl EntryKind {
+    /// The turn that it commits, of whatever version.
+    pub fn turn(&self) -> Option<&Turn> {
+        match self {
+            Self::TurnCommitted(turn) => Some(turn),
+            Self::TurnPooled(pooled) => Some(&pooled.turn),
+            _ => None,
+        }
+    }
+}
+
 /// What became of resources of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversion {

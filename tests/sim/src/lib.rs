@@ -18,7 +18,9 @@ pub mod job;
 mod links;
 pub mod machine;
 pub mod master;
+mod operator;
 pub mod wire;
 pub mod world;
 
+pub use operator::Acts;
 pub use world::{Faults, Setup, World};

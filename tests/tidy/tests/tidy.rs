@@ -24,8 +24,19 @@ const EDGES: &[(&str, &[&str])] = &[
     // Floor 3.
     ("tepui-master", &["tepui-proto", "tepui-transport", "tepui-journal", "tepui-master-core"]),
     ("tepui-agent", &["tepui-proto", "tepui-transport", "tepui-journal", "tepui-agent-core"]),
+    ("tepui-simulator", &["tepui-proto", "tepui-master-core", "tepui-cell"]),
     // Floor 4.
-    ("tepui", &["tepui-proto", "tepui-transport", "tepui-master", "tepui-agent", "tepui-cell"]),
+    (
+        "tepui",
+        &[
+            "tepui-proto",
+            "tepui-transport",
+            "tepui-master",
+            "tepui-agent",
+            "tepui-cell",
+            "tepui-simulator",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
@@ -44,7 +55,17 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["tepui"]),
     ("reqwest", &["tepui"]),
     ("indicatif", &["tepui"]),
-    ("tokio", &["tepui-transport", "tepui-cell", "tepui-master", "tepui-agent", "tepui"]),
+    (
+        "tokio",
+        &[
+            "tepui-transport",
+            "tepui-cell",
+            "tepui-master",
+            "tepui-agent",
+            "tepui-simulator",
+            "tepui",
+        ],
+    ),
 ];
 
 /// No I/O, no clock, no chance, no threads.

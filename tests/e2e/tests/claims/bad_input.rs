@@ -7,7 +7,7 @@ use std::path::Path;
 use tepui_e2e::{Cluster, Folder, Program, Ran, guest, tepui_program};
 
 /// `error: …`, then causes, then perhaps a hint; every line of it one of these.
-fn assert_refused(ran: &Ran, code: i32, words: &[&str]) {
+pub(super) fn assert_refused(ran: &Ran, code: i32, words: &[&str]) {
     let told = &ran.stderr;
     assert_eq!(ran.code, code, "{told}");
     assert_eq!(ran.text(), "", "words belong to standard error");

@@ -11,6 +11,8 @@ mod bad_peers;
 mod bad_schedulers;
 mod bad_tasks;
 mod dev;
+mod operators;
 mod readme;
 mod run;
+mod simulate;
 mod wordcount;

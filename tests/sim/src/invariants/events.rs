@@ -34,7 +34,7 @@ impl Events {
 
     /// A turn is committed: what it saw is told.
     pub fn committed(&mut self, entry: &Entry) {
-        let EntryKind::TurnCommitted(turn) = &entry.kind else { return };
+        let Some(turn) = entry.kind.turn() else { return };
         let (number, updates) = self.sent.get(&turn.framework).expect("a turn that was never sent");
         assert_eq!(*number, turn.number.0, "a turn other than the one in flight was committed");
         for (task, state) in updates {

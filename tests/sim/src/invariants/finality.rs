@@ -12,7 +12,8 @@ impl Finality {
     /// Looks at what was committed, against the state after it.
     pub fn committed(&mut self, entry: &Entry, state: &State) {
         let changes = match &entry.kind {
-            EntryKind::TurnCommitted(turn) => {
+            kind @ (EntryKind::TurnCommitted(_) | EntryKind::TurnPooled(_)) => {
+                let Some(turn) = kind.turn() else { return };
                 for launch in &turn.launches {
                     let key = TaskKey { framework: turn.framework, task: launch.spec.id.clone() };
                     assert!(
