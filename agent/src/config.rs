@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tepui_proto::events::{AttributeValue, FaultDomain};
-use tepui_proto::{PortRange, PortSet, Resources};
+use tepui_proto::{Bundle, PoolKind, PortRange, PortSet, Resources, limits};
 
 use crate::error::AgentError;
 
@@ -23,6 +23,9 @@ pub struct AgentConfig {
     pub identity: Option<PathBuf>,
     /// What it offers.
     pub resources: ResourcesConfig,
+    /// What it has beside what anyone may use: reserved for roles, revocable, disks that cannot be split.
+    #[serde(default)]
+    pub reserved: Bundle,
     /// What schedulers may ask for by name.
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeConfig>,
@@ -88,7 +91,39 @@ impl AgentConfig {
         if self.resources.ports.iter().any(|(first, last)| first > last) {
             return wrong("resources.ports", "a range ends before it begins");
         }
+        if let Err(what) = self.check_reserved() {
+            return wrong("reserved", &what);
+        }
         Ok(())
+    }
+
+    fn check_reserved(&self) -> Result<(), String> {
+        let count = self.reserved.pools().count();
+        if count > limits::POOLS {
+            return Err(format!("{count} pools; at most {}", limits::POOLS));
+        }
+        if !self.reserved.plain().is_empty() {
+            let plain = Bundle::from(self.reserved.plain().clone());
+            return Err(format!(
+                "`{plain}` is anybody's; say for which role, such as `cpus(web):1`, or that it is \
+                 revocable: `cpus{{rev}}:1`"
+            ));
+        }
+        if let Some((kind, amount)) =
+            self.reserved.pools().find(|(kind, _)| kind.disk.volume.is_some())
+        {
+            let volume = Bundle::of(kind.clone(), amount.clone());
+            return Err(format!("`{volume}` is a volume, and those are made through the master"));
+        }
+        let ports = self.reserved.flat().and_then(|all| all.checked_add(&self.resources()));
+        if ports.is_none() {
+            return Err("a port or an item is there twice".to_owned());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pools(&self) -> Vec<(PoolKind, Resources)> {
+        self.reserved.clone().into()
     }
 
     pub(crate) fn resources(&self) -> Resources {
@@ -114,5 +149,43 @@ impl AgentConfig {
         self.domain
             .as_ref()
             .map(|domain| FaultDomain { region: domain.region.clone(), zone: domain.zone.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(reserved: &str) -> AgentConfig {
+        AgentConfig {
+            name: "a".to_owned(),
+            dir: PathBuf::new(),
+            masters: vec!["localhost:1".to_owned()],
+            identity: None,
+            resources: ResourcesConfig { ports: vec![(80, 90)], ..ResourcesConfig::default() },
+            reserved: reserved.parse().unwrap(),
+            attributes: BTreeMap::new(),
+            domain: None,
+            hostname: None,
+            executable: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_reserved_is_somebodys_or_revocable_or_a_whole_disk() {
+        for good in
+            ["", "cpus(web):2;mem(web):1024;cpus{rev}:2", "disk{mount=sdb}:50", "ports(a):[91]"]
+        {
+            config(good).check().unwrap();
+        }
+        assert_eq!(config("cpus(web):2;cpus{rev}:1").pools().len(), 2);
+        for (bad, word) in [
+            ("cpus:1", "anybody's"),
+            ("disk(web){vol:v}:5", "is a volume"),
+            ("ports(web):[90-91]", "twice"),
+        ] {
+            let words = config(bad).check().unwrap_err().to_string();
+            assert!(words.contains(word), "{bad}: {words}");
+        }
     }
 }

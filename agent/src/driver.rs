@@ -325,7 +325,7 @@ fn recover(
         hostname: config.hostname.clone().unwrap_or_else(|| config.name.clone()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         resources: config.resources(),
-        pools: Vec::new(),
+        pools: config.pools(),
         attributes: config.attributes(),
         domain: config.domain(),
     };

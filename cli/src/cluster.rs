@@ -1,10 +1,12 @@
 //! `tepui cluster …`: the set-up of real machines, and a look at the whole.
 
+use crate::client::Client;
 use crate::error::CliError;
 use crate::out::{self, Format};
 use crate::setup::{self, Layout, authority, identity};
 use clap::{Subcommand, ValueEnum};
 use std::path::PathBuf;
+use tepui_proto::api::ClusterView;
 use tepui_transport::PeerRole;
 
 /// `tepui cluster …`
@@ -46,6 +48,15 @@ pub(crate) enum Role {
     Agent,
     /// Keeps the state.
     Master,
+}
+
+/// `tepui cluster status`
+///
+/// # Errors
+/// When it cannot be reached.
+pub(crate) async fn show(client: &Client, output: Format) -> Result<(), CliError> {
+    let view: ClusterView = client.get(&["cluster"]).await?;
+    out::thing(output, &view)
 }
 
 /// `tepui cluster init DIR`

@@ -3,18 +3,20 @@
 //! Owns words and exit codes: data goes to standard output, words to standard error. Never keeps state of a cluster.
 //! Its one surprise: `tepui dev`, `tepui master`, `tepui agent` and its cells are all this program.
 
-mod agent_verbs;
+mod agent;
 mod blob;
 mod client;
 mod cluster;
 mod context;
 mod dev;
 mod error;
+mod explain;
 mod framework;
 mod logs;
 mod manifest;
 mod out;
 mod parts;
+mod role;
 mod run;
 mod settings;
 mod setup;
@@ -23,14 +25,16 @@ mod task;
 mod units;
 mod upload;
 
+use agent::AgentCommand;
 use blob::BlobCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::Client;
 use cluster::ClusterCommand;
 use error::CliError;
+use explain::ExplainCommand;
 use framework::FrameworkCommand;
-use out::Format;
 use parts::{AgentArgs, MasterArgs};
+use role::RoleCommand;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use task::TaskCommand;
@@ -64,11 +68,14 @@ enum Verb {
     /// List, show, read and kill tasks.
     #[command(subcommand)]
     Task(TaskCommand),
-    /// List and show agents; with flags alone: run one.
+    /// List, show, drain and provision agents; with flags alone: run one.
     Agent(AgentVerb),
-    /// List roles.
+    /// List and show roles, and set their weights, guarantees and limits.
     #[command(subcommand)]
     Role(RoleCommand),
+    /// Say why a framework, or those in a role, are offered what they are.
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// Upload, fetch and list blobs.
     #[command(subcommand)]
     Blob(BlobCommand),
@@ -98,37 +105,6 @@ struct AgentVerb {
     verb: Option<AgentCommand>,
     #[command(flatten)]
     run: AgentArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum AgentCommand {
-    /// List agents.
-    Ls {
-        /// Those with most room first.
-        #[arg(long)]
-        free: bool,
-        /// How to print.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Format,
-    },
-    /// Show one agent.
-    Show {
-        /// Its name.
-        id: String,
-        /// How to print.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Format,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum RoleCommand {
-    /// List roles.
-    Ls {
-        /// How to print.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Format,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -195,17 +171,11 @@ async fn ask(client: &Client, verb: Verb) -> Result<ExitCode, CliError> {
         Verb::Run(args) => return run::run(client, *args).await,
         Verb::Framework(command) => framework::framework(client, command).await,
         Verb::Task(command) => task::task(client, command).await,
-        Verb::Agent(AgentVerb { verb: Some(AgentCommand::Ls { free, output }), .. }) => {
-            agent_verbs::list_agents(client, free, output).await
-        }
-        Verb::Agent(AgentVerb { verb: Some(AgentCommand::Show { id, output }), .. }) => {
-            agent_verbs::show_agent(client, &id, output).await
-        }
-        Verb::Role(RoleCommand::Ls { output }) => agent_verbs::list_roles(client, output).await,
+        Verb::Agent(AgentVerb { verb: Some(command), .. }) => agent::agent(client, command).await,
+        Verb::Role(command) => role::role(client, command).await,
+        Verb::Explain(command) => explain::explain(client, command).await,
         Verb::Blob(command) => blob::blob(client, command).await,
-        Verb::Cluster(ClusterCommand::Status { output }) => {
-            agent_verbs::show_cluster(client, output).await
-        }
+        Verb::Cluster(ClusterCommand::Status { output }) => cluster::show(client, output).await,
         other => Err(CliError::failed(format!("this verb does not speak to a cluster: {other:?}"))),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -286,6 +256,40 @@ mod tests {
             verb(&["tepui", "agent", "--name", "a"]),
             Ok(Verb::Agent(AgentVerb { verb: None, .. }))
         ));
+    }
+
+    #[test]
+    fn operators_verbs_are_read_to_the_letter() {
+        for good in [
+            "role set acme/web --weight 0.5 --guarantee cpus:2;mem:1024 --limit  --packing pack --force",
+            "agent drain a1 --grace 30s --then-gone --wait",
+            "agent maintain a1 --start +1h --for 30m",
+            "agent maintain a1 --cancel",
+            "agent reserve a1 web cpus:1;mem:64",
+            "agent volume create a1 v1 --role web --size 1GiB --shared",
+            "agent volume destroy a1 v1",
+            "explain role acme/web -o json",
+        ] {
+            let words = std::iter::once("tepui").chain(good.split(' '));
+            let read = Cli::try_parse_from(words);
+            assert!(read.is_ok(), "{good}: {read:?}");
+        }
+        for bad in [
+            "role set web --weight 0.0001",
+            "role set web --limit cpus=1",
+            "role set web --packing best",
+            "agent drain a1 --grace 30",
+            "agent maintain a1",
+            "agent maintain a1 --start now --cancel",
+            "agent maintain a1 --cancel --for 1h",
+            "agent reserve a1 web cpus(web):1x",
+            "agent volume create a1 v1 --role web",
+            "explain",
+        ] {
+            let words = std::iter::once("tepui").chain(bad.split(' '));
+            let refused = Cli::try_parse_from(words).map(|_read| ()).map_err(|e| e.exit_code());
+            assert_eq!(refused, Err(2), "{bad}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::error::CliError;
 use crate::settings::{Document, parse};
-use crate::units::{parse_cpus, parse_size};
+use crate::units::{parse_bundle, parse_cpus, parse_size};
 use clap::Args;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -77,6 +77,10 @@ pub(crate) struct AgentArgs {
     /// Disk to offer, such as 20GiB [default: 16GiB].
     #[arg(long)]
     disk: Option<String>,
+    /// What is not for everyone: reserved for a role, revocable, disks that cannot be split; such as
+    /// "cpus(web):2;mem(web):1024;cpus{rev}:2".
+    #[arg(long)]
+    reserved: Option<String>,
     /// Ports to offer, as ranges of first and last; in the file alone.
     #[arg(skip)]
     ports: Vec<(u16, u16)>,
@@ -161,6 +165,9 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
     let memory_bytes = memory_bytes
         .unwrap_or_else(|| machine_memory_bytes() / MEMORY_KEPT_PART * (MEMORY_KEPT_PART - 1));
     let disk_bytes = amount(flags.disk.or(file.disk), parse_size)?.unwrap_or(DISK_BYTES);
+    let reserved = flags.reserved.or(file.reserved).unwrap_or_default();
+    let reserved = parse_bundle(&reserved)
+        .map_err(|words| CliError::usage(words).doing("`reserved` cannot be read"))?;
     let executable = std::env::current_exe()
         .map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
     let config = AgentConfig {
@@ -169,6 +176,7 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
         masters,
         identity: flags.identity.or(file.identity),
         resources: ResourcesConfig { cpu_milli, memory_bytes, disk_bytes, ports: file.ports },
+        reserved,
         attributes: file.attributes,
         domain: file.domain,
         hostname: flags.hostname.or(file.hostname),

@@ -108,9 +108,6 @@ fn submission(folder: &Path) -> Result<Submission, CliError> {
 fn refused(name: &str, error: &SimulateError) -> CliError {
     let failed = CliError::failed(format!("cannot simulate `{name}`: {error}"));
     match error {
-        SimulateError::NotYet { .. } => {
-            failed.hint("leave the setting out; all else of the scenario can be simulated")
-        }
         SimulateError::Component { .. } => {
             failed.hint("`component` is a folder as for `tepui framework submit`")
         }

@@ -2,27 +2,105 @@
 //!
 //! Never rounds: what cannot be held exactly is refused with what is allowed.
 
+use tepui_proto::resources::NotationError;
+use tepui_proto::{Bundle, Scalars};
+
 const CPUS: &str = "cores such as `2`, `0.5` or `0.125`, in thousandths at the finest";
 const SIZES: &str = "bytes such as `65536`, `512KiB`, `64MiB` or `1GiB`";
 const SPANS: &str = "a time such as `500ms`, `30s`, `2m` or `1h`";
+const WEIGHTS: &str = "numbers such as `2`, `0.5` or `0.125`, in thousandths at the finest";
+const AMOUNTS: &str = "amounts such as `cpus:2;mem:1024;disk:0.5`, memory and disk in MiB";
+const TIMES: &str = "`now`, `+30m` from now, or UTC such as `2026-12-24T18:00:00Z`";
+/// Days of the years 1 to 1969.
+const DAYS_TO_1970: u64 = 719_162;
 
 /// Cores in thousandths.
 ///
 /// # Errors
 /// Says what is allowed.
 pub(crate) fn parse_cpus(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not an amount of CPU; allowed are {CPUS}");
+    milli(text).ok_or_else(|| format!("`{text}` is not an amount of CPU; allowed are {CPUS}"))
+}
+
+/// A weight in thousandths; no text is that of a role for which none is set.
+///
+/// # Errors
+/// Says what is allowed.
+pub(crate) fn parse_weight(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
+        return Ok(1_000);
+    }
+    milli(text).ok_or_else(|| format!("`{text}` is not a weight; allowed are {WEIGHTS}"))
+}
+
+/// Amounts by name, in the notation of resources; no text is none.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn parse_scalars(text: &str) -> Result<Scalars, String> {
+    text.parse().map_err(|error: NotationError| format!("{error}; allowed are {AMOUNTS}"))
+}
+
+/// Resources of any kind, in their notation.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn parse_bundle(text: &str) -> Result<Bundle, String> {
+    text.parse().map_err(|error: NotationError| format!("{error}; allowed are {AMOUNTS}"))
+}
+
+/// A time in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// Says what is allowed.
+pub(crate) fn parse_time(text: &str, now_ms: u64) -> Result<u64, String> {
+    let time = match text.strip_prefix('+') {
+        Some(span) => parse_span(span).ok().and_then(|span| now_ms.checked_add(span)),
+        None if text == "now" => Some(now_ms),
+        None => calendar_ms(text),
+    };
+    time.ok_or_else(|| format!("`{text}` is not a time; allowed are {TIMES}"))
+}
+
+/// `2026-12-24T18:00:00Z`, the seconds may be left out.
+fn calendar_ms(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let parts = |text: &str, apart: char| -> Option<Vec<u64>> {
+        let of = |part: &str| if is_digits(part) { part.parse::<u64>().ok() } else { None };
+        text.split(apart).map(of).collect()
+    };
+    let [year, month, day] = parts(date, '-')?.try_into().ok()?;
+    let (hour, minute, second) = match parts(time, ':')?.as_slice() {
+        [hour, minute] => (*hour, *minute, 0),
+        [hour, minute, second] => (*hour, *minute, *second),
+        _ => return None,
+    };
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let february = if is_leap { 29 } else { 28 };
+    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let at = usize::try_from(month).ok()?.checked_sub(1)?;
+    let is_day = (1..=*months.get(at)?).contains(&day);
+    if !(1970..=9999).contains(&year) || !is_day || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let before = year - 1;
+    let days = before * 365 + before / 4 - before / 100 + before / 400 - DAYS_TO_1970;
+    let days = days + months.iter().take(at).sum::<u64>() + day - 1;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000)
+}
+
+fn milli(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     if !is_digits(whole) || !is_digits(part) {
-        return Err(wrong());
+        return None;
     }
     let part = part.trim_end_matches('0');
     if part.len() > 3 {
-        return Err(wrong());
+        return None;
     }
-    let whole: u64 = whole.parse().map_err(|_too_large| wrong())?;
-    let thousandths: u64 = format!("{part:0<3}").parse().map_err(|_too_large| wrong())?;
-    whole.checked_mul(1_000).and_then(|milli| milli.checked_add(thousandths)).ok_or_else(wrong)
+    let whole: u64 = whole.parse().ok()?;
+    let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
+    whole.checked_mul(1_000)?.checked_add(thousandths)
 }
 
 /// Bytes.
@@ -75,6 +153,54 @@ mod tests {
         for text in ["", "-1", "0.0001", "1e3", ".5", "1.", "one", "99999999999999999999"] {
             assert!(parse_cpus(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn weights_have_three_decimals_and_no_text_is_one() {
+        for (text, milli) in [("", 1_000), ("2", 2_000), ("0.125", 125), ("0", 0)] {
+            assert_eq!(parse_weight(text), Ok(milli), "{text}");
+        }
+        for text in ["-1", "0.0001", "two", "1e3"] {
+            assert!(parse_weight(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_utc_or_from_now() {
+        for (text, ms) in [
+            ("now", 7),
+            ("+1s", 1_007),
+            ("1970-01-01T00:00Z", 0),
+            ("1972-03-01T00:00:01Z", 68_256_001_000),
+            ("2000-02-29T23:59:59Z", 951_868_799_000),
+            ("2026-11-23T16:00Z", 1_795_449_600_000),
+        ] {
+            assert_eq!(parse_time(text, 7), Ok(ms), "{text}");
+        }
+        for text in [
+            "",
+            "1s",
+            "+1",
+            "2026-11-23",
+            "2026-02-29T00:00Z",
+            "2026-13-01T00:00Z",
+            "2026-00-01T00:00Z",
+            "2026-11-23T24:00Z",
+            "2026-11-23T16:00",
+            "2026-11-23T16Z",
+            "+18446744073709551615ms",
+        ] {
+            assert!(parse_time(text, 7).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_told_how_they_are_written() {
+        assert_eq!(parse_scalars("cpus:2;mem:1024").unwrap().to_string(), "cpus:2;mem:1024");
+        assert!(parse_scalars("").unwrap().is_empty());
+        let words = parse_scalars("cpus=2").unwrap_err();
+        assert!(words.contains("cpus=2") && words.contains("cpus:2"), "{words}");
+        assert!(parse_bundle("cpus(a//b):2").is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod metrics;
 mod modules;
 mod openapi;
 mod proxy;
+mod roles;
 mod tasks;
 
 use crate::blobs::Blobs;
@@ -170,7 +171,16 @@ pub(crate) fn router(services: Services) -> Router {
         .route("/v1/tasks/{framework}/{task}/logs", get(logs::read))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{name}", get(agents::get))
-        .route("/v1/roles", get(agents::roles))
+        .route("/v1/agents/{name}/mode", put(agents::set_mode))
+        .route(
+            "/v1/agents/{name}/maintenance",
+            put(agents::plan_maintenance).delete(agents::cancel_maintenance),
+        )
+        .route("/v1/agents/{name}/operations", post(agents::operate))
+        .route("/v1/roles", get(roles::list).patch(roles::patch))
+        .route("/v1/roles/{*role}", get(roles::get))
+        .route("/v1/explain/framework/{name}", get(roles::explain_framework))
+        .route("/v1/explain/role", get(roles::explain_role))
         .route("/v1/openapi.json", get(openapi::document))
         .route("/metrics", get(metrics::text))
         .fallback(unknown)

@@ -3,6 +3,10 @@
 //! Amounts are integers: `cpu_milli` in thousandths of a core, `*_bytes` in bytes, `*_ms` in milliseconds; `at` in
 //! milliseconds since the Unix epoch.
 
+mod operators;
+
+pub use operators::*;
+
 use crate::tasks::{Blob, Usage};
 use crate::{Resources, TaskState};
 use serde::{Deserialize, Serialize};
@@ -162,21 +166,18 @@ pub struct AgentView {
     pub schedulers: u64,
     /// Tepui's version there.
     pub version: String,
-}
-
-/// A role, `GET /v1/roles`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoleView {
-    /// The path.
-    pub role: String,
-    /// In thousandths.
-    pub weight_milli: u64,
-    /// Its dominant share of the cluster, in thousandths, offers included, not divided by weight.
-    pub share_milli: u64,
-    /// Frameworks in it.
-    pub frameworks: u64,
-    /// Offered to or used by it.
-    pub allocated: Resources,
+    /// `active`, `inactive`, `draining`, `drained`, or `gone`.
+    pub mode: String,
+    /// When it is to go down, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailability: Option<MaintenanceSpec>,
+    /// What it has beside what anyone may use: reservations, volumes, revocable resources, whole disks, as text in the
+    /// notation, such as `cpus(web):2;cpus{rev}:4`. Empty: nothing.
+    #[serde(default)]
+    pub pools: String,
+    /// Of that, what is neither offered nor used.
+    #[serde(default)]
+    pub free_pools: String,
 }
 
 /// A blob, `GET /v1/blobs`.

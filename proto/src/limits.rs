@@ -38,6 +38,8 @@ pub const RESOURCE_NAME_BYTES: usize = 64;
 pub const ITEM_BYTES: usize = 256;
 /// Reservations within each other: each goes one level down the tree of roles.
 pub const REFINEMENTS: usize = 16;
+/// Pools that an agent says it has: each is looked at whenever it is offered.
+pub const POOLS: usize = 1_000;
 /// A manifest after parsing: settings in all.
 pub const CONFIG_BYTES: usize = 64 * KIB;
 /// Modules and blobs that a framework is submitted with.

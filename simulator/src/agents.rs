@@ -9,7 +9,8 @@ use tepui_master_core::ConnectionId;
 use tepui_proto::control::{Hello, Launch, Report, ReportBody, TaskReport};
 use tepui_proto::tasks::{Blob, Output};
 use tepui_proto::{
-    LaunchNumber, Life, Reason, ReportSeq, TaskKey, TaskState, TaskStatus, Term, Timestamp, Usage,
+    Bundle, LaunchNumber, Life, PoolKind, Reason, ReportSeq, Resources, TaskKey, TaskState,
+    TaskStatus, Term, Timestamp, Usage,
 };
 
 /// A launch that an agent has written down.
@@ -124,8 +125,8 @@ impl Fleet {
             term,
             hostname: machine.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            resources: kind.resources.clone(),
-            pools: Vec::new(),
+            resources: kind.resources.plain().clone(),
+            pools: pools(&kind.resources),
             attributes: kind.attributes.clone(),
             domain: kind.domain.clone(),
             launch_mark: machine.mark,
@@ -261,6 +262,11 @@ impl Fleet {
             }
         }
     }
+}
+
+/// What is not for anyone: reserved, revocable, disks that cannot be split.
+fn pools(resources: &Bundle) -> Vec<(PoolKind, Resources)> {
+    resources.pools().map(|(kind, amount)| (kind.clone(), amount.clone())).collect()
 }
 
 /// Bytes that every output is said to have.

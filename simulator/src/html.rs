@@ -2,7 +2,9 @@
 
 #![expect(clippy::cast_precision_loss, reason = "a plot is as exact as a pixel")]
 
-use crate::report::{Ended, FrameworkReport, Quantiles, Report, RoleSamples, plural, tenths};
+use crate::report::{
+    Ended, FrameworkReport, Quantiles, Report, RoleSamples, Samples, plural, tenths,
+};
 use crate::svg::{self, Axis, COLOURS, Named, Row, escape, seconds};
 use std::fmt::Write as _;
 use tepui_proto::resources::{Bytes, Milli};
@@ -80,47 +82,31 @@ impl Report {
     fn utilisation(&self) -> String {
         let samples = &self.samples;
         let order = self.largest_roles();
-        let chart = |what: &str, label, of: fn(&RoleSamples) -> &Vec<u64>, whole: &[u64]| {
-            let mut rows: Vec<Row> = Vec::new();
-            let mut rest: Option<Row> = None;
-            for (place, at) in order.iter().enumerate() {
-                let Some(role) = samples.roles.get(*at) else { continue };
-                let values: Vec<f64> = of(role)
-                    .iter()
-                    .zip(whole)
-                    .map(|(part, whole)| percent(*part, *whole))
-                    .collect();
-                if place < COLOURS - 1 || order.len() == COLOURS {
-                    rows.push(Row { name: role.role.clone(), colour: place, values });
-                } else if let Some(rest) = &mut rest {
-                    rest.values.iter_mut().zip(values).for_each(|(sum, more)| *sum += more);
-                } else {
-                    let name = format!("{} other roles", order.len() - place);
-                    rest = Some(Row { name, colour: COLOURS - 1, values });
-                }
+        let (cpus, bytes) = (&samples.capacity_cpu_milli, &samples.capacity_memory_bytes);
+        let plots = [
+            ("CPU used", stacked(samples, &order, |role| &role.used_cpu_milli, cpus)),
+            ("Memory used", stacked(samples, &order, |role| &role.used_memory_bytes, bytes)),
+            ("CPU on offer", stacked(samples, &order, |role| &role.offered_cpu_milli, cpus)),
+        ];
+        let mut keys: Vec<(usize, &str)> = plots
+            .iter()
+            .flat_map(|(_, rows)| rows.iter().map(|row| (row.colour, row.name.as_str())))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let figure = |(what, rows): &(&str, Vec<Row>)| {
+            if rows.is_empty() {
+                return String::new();
             }
-            rows.extend(rest);
-            let title = format!("{what} used by the tasks of each role");
-            let plot = svg::areas(&title, &samples.at_ms, &rows, Axis { label, most: 100.0 });
-            (format!("<figure><figcaption>{what}</figcaption>{plot}</figure>"), rows)
+            let axis = Axis { label: "% of offerable", most: ceiling(rows) };
+            let plot = svg::areas(&format!("{what}, by role"), &samples.at_ms, rows, axis);
+            format!("<figure><figcaption>{what}</figcaption>{plot}</figure>")
         };
-        let (cpu, rows) = chart(
-            "CPU",
-            "used (% of offerable)",
-            |role| &role.used_cpu_milli,
-            &samples.capacity_cpu_milli,
-        );
-        let (memory, _) = chart(
-            "Memory",
-            "used (% of offerable)",
-            |role| &role.used_memory_bytes,
-            &samples.capacity_memory_bytes,
-        );
-        let keys = rows.iter().map(|row| key("c", row.colour, &row.name));
         format!(
             "<section><h2>Utilisation by role over time</h2><p>How much of what the agents could offer was held by the tasks of each role, \
-             one on top of the other. What is left to 100 % was free, on offer, or of no use to anybody.</p>{}{cpu}{memory}</section>",
-            legend(keys)
+             one on top of the other; and below it what was held by offers that nobody had answered yet, which is of use to nobody meanwhile.</p>{}{}</section>",
+            legend(keys.iter().map(|(colour, name)| key("c", *colour, name))),
+            plots.iter().map(figure).collect::<String>()
         )
     }
 
@@ -135,7 +121,13 @@ impl Report {
     fn share_panels(&self) -> String {
         let samples = &self.samples;
         let order = self.largest_roles();
-        let shown = order.iter().take(PANELS).filter_map(|at| samples.roles.get(*at));
+        // A role that only has children, or only holds offers, has nothing to show.
+        let has_part = |role: &&RoleSamples| {
+            role.share_milli.iter().chain(&role.entitlement_milli).any(|milli| *milli > 0)
+        };
+        let all: Vec<&RoleSamples> =
+            order.iter().filter_map(|at| samples.roles.get(*at)).filter(has_part).collect();
+        let shown = all.iter().take(PANELS).copied();
         let of_milli =
             |values: &[u64]| values.iter().map(|milli| *milli as f64 / 10.0).collect::<Vec<_>>();
         let most = samples
@@ -164,7 +156,7 @@ impl Report {
             )
         };
         let panels: String = shown.enumerate().map(panel).collect();
-        let more = order.len().saturating_sub(PANELS);
+        let more = all.len().saturating_sub(PANELS);
         let more = if more == 0 {
             String::new()
         } else {
@@ -295,6 +287,41 @@ impl Report {
             .map(|problem| format!("<li>{} × {}</li>", problem.times, escape(&problem.line)));
         format!("<section><h2>What went wrong</h2><ul>{}</ul></section>", items.collect::<String>())
     }
+}
+
+/// A row for each of the largest roles that held anything, and one for the rest.
+fn stacked(
+    samples: &Samples,
+    order: &[usize],
+    of: fn(&RoleSamples) -> &Vec<u64>,
+    whole: &[u64],
+) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut rest: Option<Row> = None;
+    for (place, at) in order.iter().enumerate() {
+        let Some(role) = samples.roles.get(*at) else { continue };
+        let parts = of(role).iter().zip(whole);
+        let values: Vec<f64> = parts.map(|(part, whole)| percent(*part, *whole)).collect();
+        if place < COLOURS - 1 || order.len() == COLOURS {
+            rows.push(Row { name: role.role.clone(), colour: place, values });
+        } else if let Some(rest) = &mut rest {
+            rest.values.iter_mut().zip(values).for_each(|(sum, more)| *sum += more);
+        } else {
+            let name = format!("{} other roles", order.len() - place);
+            rest = Some(Row { name, colour: COLOURS - 1, values });
+        }
+    }
+    rows.extend(rest);
+    rows.retain(|row| row.values.iter().any(|value| *value > 0.0));
+    rows
+}
+
+/// The end of an axis on which these fit on top of each other: all of it, unless less than half is needed.
+fn ceiling(rows: &[Row]) -> f64 {
+    let points = rows.first().map_or(0, |row| row.values.len());
+    let sum = |at: usize| rows.iter().filter_map(|row| row.values.get(at)).sum::<f64>();
+    let most = (0..points).map(sum).fold(0.0, f64::max);
+    if most > 50.0 { 100.0 } else { (most * 1.1).max(1.0) }
 }
 
 fn percent(part: u64, whole: u64) -> f64 {

@@ -1,7 +1,7 @@
 //! The virtual world: what is due happens, the leader decides, its orders are carried out by virtual agents.
 //!
 //! Owns the clock, the agenda and the leader. Never sleeps, and never decides what a leader or a scheduler would. Its one
-//! surprise: all that is due in one millisecond is one batch of the leader's, as commands that wait are in a master.
+//! surprise: what comes due while the master is at one batch is its next batch, as it is in a real one.
 
 mod orders;
 mod setup;
@@ -158,7 +158,7 @@ struct World<'a> {
     failures: u64,
     progress_at: u64,
     last_ticket: u64,
-    /// Which framework a ticket was for.
+    /// What a ticket was for.
     asked: BTreeMap<Ticket, String>,
 }
 
@@ -262,8 +262,9 @@ impl<'a> World<'a> {
             let deadline = self.leader.next_deadline().map(|at| at.0);
             let ahead = self.agenda.first_key_value().map(|(time, _)| *time);
             let next = deadline.into_iter().chain(ahead).min().unwrap_or(u64::MAX);
-            // Time goes on, whatever a deadline says.
-            let next = if first { next } else { next.max(self.now + 1) };
+            // A master that is busy takes what comes meanwhile as its next batch.
+            let free_at = self.now.saturating_add(self.scenario.batch_ms);
+            let next = if first { next } else { next.max(free_at) };
             first = false;
             if next > until {
                 self.now = until;

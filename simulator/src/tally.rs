@@ -5,11 +5,14 @@
 
 use crate::scenario::Scenario;
 use std::collections::{BTreeMap, VecDeque};
+use tepui_master_core::entry::Turn;
 use tepui_master_core::ledger::held_back;
 use tepui_master_core::{Entry, EntryKind};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::Event;
-use tepui_proto::{Call, FrameworkId, OfferId, Resources, Role, TaskKey, TaskState, Timestamp};
+use tepui_proto::{
+    Bundle, Call, FrameworkId, OfferId, Resources, Role, TaskKey, TaskState, Timestamp,
+};
 
 /// Countable amounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,14 @@ impl Amounts {
             .max(part(self.memory_bytes, whole.memory_bytes))
             .max(part(self.disk_bytes, whole.disk_bytes))
     }
+}
+
+/// What an agent can offer: all but what is held back for schedulers.
+fn offerable(resources: &Bundle) -> Amounts {
+    let plain = resources.plain();
+    let mut sum = Amounts::of(&plain.saturating_sub(&held_back(plain)));
+    resources.pools().for_each(|(_, more)| sum.add(Amounts::of(more)));
+    sum
 }
 
 /// A part of a whole in thousandths, rounded; none of nothing.
@@ -193,15 +204,15 @@ impl Tally {
     }
 
     /// An agent is here.
-    pub(crate) fn agent_joined(&mut self, resources: &Resources) {
+    pub(crate) fn agent_joined(&mut self, resources: &Bundle) {
         self.agents += 1;
-        self.capacity.add(Amounts::of(&resources.saturating_sub(&held_back(resources))));
+        self.capacity.add(offerable(resources));
     }
 
     /// An agent is away.
-    pub(crate) fn agent_left(&mut self, resources: &Resources) {
+    pub(crate) fn agent_left(&mut self, resources: &Bundle) {
         self.agents = self.agents.saturating_sub(1);
-        self.capacity.remove(Amounts::of(&resources.saturating_sub(&held_back(resources))));
+        self.capacity.remove(offerable(resources));
     }
 
     /// Units that a framework wants and has no task for.
@@ -231,7 +242,8 @@ impl Tally {
                         let place = usize::try_from(offer.role).ok();
                         let role =
                             place.and_then(|at| known.roles.get(at)).copied().unwrap_or_default();
-                        let held = Amounts::of(&offer.resources);
+                        let mut held = Amounts::of(&offer.resources);
+                        offer.pools.iter().for_each(|(_, more)| held.add(Amounts::of(more)));
                         known
                             .open
                             .insert(offer.id, OpenOffer { role, held, expires: offer.expires });
@@ -278,8 +290,7 @@ impl Tally {
     /// An answer was committed: the offers that it names are used or declined, and what is wanted has changed.
     pub(crate) fn answered(&mut self, id: FrameworkId, said: Said, entries: &[Entry], now: u64) {
         let mut turns = entries.iter().filter_map(|entry| entry.kind.turn());
-        let turn = turns.find(|turn| turn.framework == id);
-        let Some(turn) = turn else { return };
+        let Some(turn) = turns.find(|turn| turn.framework == id) else { return };
         for offer in said.answered {
             let used = turn.launches.iter().any(|launch| launch.offer == offer);
             self.close(id, offer, |group, _| {
@@ -308,39 +319,10 @@ impl Tally {
 
     /// An entry was committed. Says which task of which framework has begun to run, if one has.
     pub(crate) fn committed(&mut self, entry: &Entry, began: &mut Vec<TaskKey>) {
+        if let Some(turn) = entry.kind.turn() {
+            return self.turn_committed(turn);
+        }
         match &entry.kind {
-            kind @ (EntryKind::TurnCommitted(_) | EntryKind::TurnPooled(_)) => {
-                let Some(turn) = kind.turn() else { return };
-                let Some(known) = self.frameworks.get(&turn.framework) else { return };
-                let group = known.group;
-                for launch in &turn.launches {
-                    let Some(role) = self.role_at.get(&launch.role).copied() else { continue };
-                    let held = Amounts::of(&launch.spec.resources);
-                    let key = TaskKey { framework: turn.framework, task: launch.spec.id.clone() };
-                    self.tasks.insert(key, LiveTask { role, group, held, runs: false });
-                    if let Some(role) = self.now.get_mut(role) {
-                        role.used.add(held);
-                    }
-                }
-                let Some(counts) = self.groups.get_mut(group) else { return };
-                counts.turns += 1;
-                counts.fuel = counts.fuel.saturating_add(turn.fuel);
-                counts.launched += turn.launches.len() as u64;
-                counts.refused += turn.refused_tasks.len() as u64;
-                for (_, _, status) in &turn.refused_tasks {
-                    self.problem(format!(
-                        "a task was refused: {}: {}",
-                        status.reason.code(),
-                        status.message
-                    ));
-                }
-                for refusal in &turn.refusals {
-                    self.problem(format!(
-                        "a call was refused: {}: {}",
-                        refusal.code, refusal.message
-                    ));
-                }
-            }
             EntryKind::Reported { changes, .. } | EntryKind::TasksMoved(changes) => {
                 for change in changes {
                     let key =
@@ -359,6 +341,35 @@ impl Tally {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn turn_committed(&mut self, turn: &Turn) {
+        let Some(known) = self.frameworks.get(&turn.framework) else { return };
+        let group = known.group;
+        for launch in &turn.launches {
+            let Some(role) = self.role_at.get(&launch.role).copied() else { continue };
+            let held = Amounts::of(&launch.spec.resources);
+            let key = TaskKey { framework: turn.framework, task: launch.spec.id.clone() };
+            self.tasks.insert(key, LiveTask { role, group, held, runs: false });
+            if let Some(role) = self.now.get_mut(role) {
+                role.used.add(held);
+            }
+        }
+        let Some(counts) = self.groups.get_mut(group) else { return };
+        counts.turns += 1;
+        counts.fuel = counts.fuel.saturating_add(turn.fuel);
+        counts.launched += turn.launches.len() as u64;
+        counts.refused += turn.refused_tasks.len() as u64;
+        for (_, _, status) in &turn.refused_tasks {
+            self.problem(format!(
+                "a task was refused: {}: {}",
+                status.reason.code(),
+                status.message
+            ));
+        }
+        for refusal in &turn.refusals {
+            self.problem(format!("a call was refused: {}: {}", refusal.code, refusal.message));
         }
     }
 

@@ -56,6 +56,13 @@ fn lint() -> Result<(), Failure> {
 /// The measuring is `tests/bench`'s; it is told where the program and the guests are. Both are built by one call: two
 /// would settle on different features of what they share, and build all of it twice.
 fn bench(words: &[&str]) -> Result<(), Failure> {
+    if words.contains(&"allocator") {
+        // It needs neither guests nor a cluster, and builds without the sandbox.
+        shell::cargo(&["build", "--release", "--package", "tepui-bench-allocator"]).run()?;
+        let built = setup::target_dir()?.join("release/tepui-bench-allocator");
+        let mut bench = shell::program(&built);
+        return bench.args(words).run();
+    }
     setup::targets()?;
     setup::guests()?;
     shell::cargo(&["build", "--release", "--package", "tepui", "--package", "tepui-bench"])

@@ -8,8 +8,8 @@ use tepui_proto::cell::{CellCommand, CommandEnd, RunCommand};
 use tepui_proto::control::{Launch, ReportBody};
 use tepui_proto::tasks::{Blob, Workload};
 use tepui_proto::{
-    DurationMs, LaunchNumber, Reason, TaskKey, TaskState, TaskStatus, Tenant, Timestamp, Usage,
-    limits,
+    DurationMs, LaunchNumber, Reason, TaskKey, TaskSpec, TaskState, TaskStatus, Tenant, Timestamp,
+    Usage, limits,
 };
 
 use crate::agent::Agent;
@@ -77,9 +77,13 @@ impl Agent {
             held: VecDeque::new(),
         };
         self.live.insert(launch.number, live);
-        if launch.spec.workload != Workload::Command || !launch.spec.unsupported.is_empty() {
+        // Whether it may be stopped for others is the master's business.
+        let unsupported =
+            launch.spec.unsupported.iter().filter(|name| *name != TaskSpec::REVOCABLE);
+        let unsupported: Vec<&str> = unsupported.map(String::as_str).collect();
+        if launch.spec.workload != Workload::Command || !unsupported.is_empty() {
             let status = self.status(now, &launch.key, TaskState::Error, Reason::Unsupported);
-            let message = format!("not in this version: {}", launch.spec.unsupported.join(", "));
+            let message = format!("not in this version: {}", unsupported.join(", "));
             self.end(now, launch.number, launch.key, with_message(status, &message), effects);
             return;
         }

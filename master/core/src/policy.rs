@@ -163,26 +163,41 @@ impl Policy {
     /// # Errors
     /// The first that does not.
     pub fn check(&self) -> Result<(), PolicyError> {
-        let mut below: BTreeMap<&Role, Scalars> = BTreeMap::new();
+        // What is guaranteed below a role, and has to fit into its guarantee, or into its limit if it has none.
+        let mut below: BTreeMap<&Role, BTreeMap<&str, u128>> = BTreeMap::new();
         for (role, policy) in &self.roles {
             check_alone(role, policy)?;
             self.check_limit(role, policy)?;
-            if policy.guarantee.is_empty() || !role.as_str().contains('/') {
+            if policy.guarantee.is_empty() {
                 continue;
             }
-            // A guarantee between them counts for those above it.
-            let Some(parent) = self.guaranteed_above(role) else {
+            let mut has_parent = !role.as_str().contains('/');
+            for (above, settings) in self.above(role) {
+                let sum = below.entry(above).or_default();
+                for (name, amount) in policy.guarantee.iter() {
+                    *sum.entry(name).or_default() += u128::from(amount);
+                }
+                // A guarantee between them counts for those above it.
+                if !settings.guarantee.is_empty() {
+                    has_parent = true;
+                    break;
+                }
+            }
+            if !has_parent {
                 let role =
                     Role::from(role.as_str().rsplit_once('/').map_or("", |(above, _)| above));
                 let name = first_name(&policy.guarantee);
                 return Err(PolicyError::GuaranteesDoNotFit { role, name });
-            };
-            add(below.entry(parent).or_default(), &policy.guarantee);
+            }
         }
         for (role, sum) in below {
-            let own = self.roles.get(role).map(|policy| &policy.guarantee);
-            for (name, amount) in sum.iter() {
-                if amount > own.and_then(|own| own.get(name)).unwrap_or(0) {
+            let Some(own) = self.roles.get(role) else { continue };
+            for (name, amount) in sum {
+                let most = match own.guarantee.is_empty() {
+                    true => own.limit.get(name),
+                    false => Some(own.guarantee.get(name).unwrap_or(0)),
+                };
+                if most.is_some_and(|most| amount > most.into()) {
                     let (role, name) = (role.clone(), name.to_owned());
                     return Err(PolicyError::GuaranteesDoNotFit { role, name });
                 }
@@ -191,17 +206,14 @@ impl Policy {
         Ok(())
     }
 
-    /// The nearest ancestor with a guarantee.
-    fn guaranteed_above(&self, role: &Role) -> Option<&Role> {
-        let mut path = role.as_str();
-        while let Some((above, _)) = path.rsplit_once('/') {
-            path = above;
-            let found = self.roles.get_key_value(above);
-            if let Some((role, _)) = found.filter(|(_, policy)| !policy.guarantee.is_empty()) {
-                return Some(role);
-            }
-        }
-        None
+    /// The roles above this one that have settings, the nearest first.
+    fn above(&self, role: &Role) -> impl Iterator<Item = (&Role, &RolePolicy)> {
+        let ends: Vec<usize> = role.as_str().match_indices('/').map(|(at, _)| at).collect();
+        let paths = ends.into_iter().rev().filter_map(|end| role.as_str().get(..end));
+        let paths: Vec<&str> = paths.collect();
+        let found: Vec<_> =
+            paths.into_iter().filter_map(|path| self.roles.get_key_value(path)).collect();
+        found.into_iter()
     }
 
     fn check_limit(&self, role: &Role, policy: &RolePolicy) -> Result<(), PolicyError> {
@@ -229,11 +241,13 @@ impl Policy {
     /// # Errors
     /// With the resource of which there is too little.
     pub fn check_cluster(&self, ledger: &Ledger) -> Result<(), PolicyError> {
-        let mut sum = Scalars::default();
+        let mut sum: BTreeMap<&str, u128> = BTreeMap::new();
         for (_, policy) in self.roles.iter().filter(|(role, _)| !role.as_str().contains('/')) {
-            add(&mut sum, &policy.guarantee);
+            for (name, amount) in policy.guarantee.iter() {
+                *sum.entry(name).or_default() += u128::from(amount);
+            }
         }
-        let over = sum.iter().find(|(name, amount)| u128::from(*amount) > ledger.total().of(name));
+        let over = sum.into_iter().find(|(name, amount)| *amount > ledger.total().of(name));
         over.map_or(Ok(()), |(name, _)| Err(PolicyError::OverCluster(name.to_owned())))
     }
 

@@ -1,23 +1,27 @@
-//! The shapes of entries of version 1 are frozen: their bytes are those of `golden/entries-v1.txt`.
+//! The shapes of entries are frozen: those that version 1 had have the bytes of `golden/entries-v1.txt`, those that version 2
+//! added have the bytes of `golden/entries-v2.txt`. Snapshots of version 1 are read as well.
 //!
-//! `UPDATE=1` writes the file anew. Do so only for a kind that is new; a changed line is a changed format, which needs
+//! `UPDATE=1` writes the files anew. Do so only for a kind that is new; a changed line is a changed format, which needs
 //! a new version instead.
 
 use std::fmt::Write as _;
 use std::path::Path;
+use tepui_master_core::State;
 use tepui_master_core::entry::{
-    Completed, Demand, Entry, EntryKind, Joined, LaunchDecided, Submission, TaskChange,
-    TimerChange, Turn,
+    Completed, Conversion, Demand, Entry, EntryKind, Joined, LaunchDecided, PooledTurn, Submission,
+    TaskChange, TimerChange, Turn,
 };
+use tepui_master_core::policy::RolePolicy;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::calls::{Comparison, Constraint, Want};
 use tepui_proto::control::ModuleKind;
-use tepui_proto::events::{AttributeValue, FaultDomain, Refusal, StartCause};
+use tepui_proto::events::{AttributeValue, FaultDomain, Refusal, StartCause, Unavailability};
+use tepui_proto::roles::{AgentMode, Packing};
 use tepui_proto::tasks::{Blob, Input, Output, TaskLimits};
 use tepui_proto::{
-    AgentId, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId, Reason,
-    ReportSeq, Resources, TaskKey, TaskSpec, TaskState, TaskStatus, Term, Timestamp, TurnNumber,
-    Usage,
+    AgentId, Bundle, Digest, DurationMs, FrameworkId, Incarnation, LaunchNumber, Life, OfferId,
+    Reason, ReportSeq, Resources, TaskKey, TaskSpec, TaskState, TaskStatus, Term, Timestamp,
+    TurnNumber, Usage,
 };
 
 fn spec() -> TaskSpec {
@@ -186,11 +190,61 @@ fn kinds() -> Vec<(&'static str, EntryKind)> {
     ]
 }
 
-#[test]
-fn entries_of_version_1_have_the_bytes_that_they_always_had() {
+fn bundle(text: &str) -> Bundle {
+    text.parse().expect("a bundle")
+}
+
+/// The kinds that version 2 added, and its values.
+fn kinds_of_2() -> Vec<(&'static str, EntryKind)> {
+    let agent = AgentId(1);
+    let policy = RolePolicy {
+        weight_milli: 2_500,
+        guarantee: "cpus:1;mem:64".parse().expect("scalars"),
+        limit: "cpus:2;gpus:1".parse().expect("scalars"),
+        packing: Some(Packing::Pack),
+    };
+    let spread = RolePolicy { packing: Some(Packing::Spread), ..RolePolicy::default() };
+    let random = RolePolicy { packing: Some(Packing::Random), ..RolePolicy::default() };
+    let roles = vec![("a".into(), policy), ("a/b".into(), spread), ("c".into(), random)];
+    let pools = bundle("cpus(ads):1;cpus{rev}:4;disk{mount=ssd}:50");
+    let mode = |mode| EntryKind::AgentModeSet { agent, mode };
+    let when = Unavailability { start: Timestamp(8), length: Some(DurationMs(9)) };
+    let conversion = Conversion {
+        agent,
+        from: bundle("cpus:1;disk(ads):8"),
+        to: bundle("cpus(ads,ads/x):1;disk(ads){vol:v}:8"),
+    };
+    let shared = Conversion {
+        agent,
+        from: bundle("disk(ads):4"),
+        to: bundle("disk(ads){shared:s:size=4}:1"),
+    };
+    let pooled = PooledTurn {
+        turn: *turn(),
+        conversions: vec![conversion.clone()],
+        held: vec![("t".into(), bundle("cpus(ads,ads/x):0.1;mem:1"))],
+    };
+    vec![
+        ("roles-set", EntryKind::RolesSet(roles)),
+        ("pools-declared", EntryKind::PoolsDeclared { agent, pools: pools.into() }),
+        ("agent-active", mode(AgentMode::Active)),
+        ("agent-inactive", mode(AgentMode::Inactive)),
+        ("agent-draining", mode(AgentMode::Draining { grace: DurationMs(5_000), then_gone: true })),
+        ("agent-drained", mode(AgentMode::Drained)),
+        ("agent-gone", mode(AgentMode::Gone)),
+        ("maintenance-set", EntryKind::MaintenanceSet { agent, unavailability: Some(when) }),
+        ("maintenance-cancelled", EntryKind::MaintenanceSet { agent, unavailability: None }),
+        ("converted", EntryKind::Converted(conversion)),
+        ("converted-shared", EntryKind::Converted(shared)),
+        ("turn-pooled", EntryKind::TurnPooled(Box::new(pooled))),
+    ]
+}
+
+/// The entries' bytes are those of the file, line by line.
+fn check_golden(version: u16, kinds: Vec<(&'static str, EntryKind)>) {
     let mut text = String::new();
-    for (name, kind) in kinds() {
-        let entry = Entry { version: 1, at: Timestamp(1_700_000_000_000), kind };
+    for (name, kind) in kinds {
+        let entry = Entry { version, at: Timestamp(1_700_000_000_000), kind };
         let bytes = entry.encode().expect("an entry can be encoded");
         assert_eq!(Entry::decode(&bytes).as_ref(), Ok(&entry), "{name} reads what it wrote");
         let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
@@ -199,7 +253,8 @@ fn entries_of_version_1_have_the_bytes_that_they_always_had() {
         });
         writeln!(text, "{name} {hex}").expect("a string takes what is written");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/entries-v1.txt");
+    let file = format!("tests/golden/entries-v{version}.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &text).expect("the golden file can be written");
     }
@@ -215,10 +270,87 @@ fn entries_of_version_1_have_the_bytes_that_they_always_had() {
 }
 
 #[test]
+fn entries_of_version_1_have_the_bytes_that_they_always_had() {
+    check_golden(1, kinds());
+}
+
+#[test]
+fn kinds_of_version_2_have_the_bytes_that_they_always_had() {
+    check_golden(2, kinds_of_2());
+}
+
+#[test]
+fn a_kind_of_version_1_in_an_entry_of_version_2_differs_in_the_version_alone() {
+    for (name, kind) in kinds() {
+        let [old, new] = [1, 2].map(|version| {
+            let entry = Entry { version, at: Timestamp(9), kind: kind.clone() };
+            entry.encode().expect("an entry can be encoded")
+        });
+        assert_eq!((old[0], new[0], &old[1..]), (1, 2, &new[1..]), "{name}");
+    }
+}
+
+#[test]
 fn an_entry_of_a_later_version_stops_a_master_that_does_not_know_it() {
-    let entry = Entry { version: 1, at: Timestamp(1), kind: EntryKind::TermBegan(Term(1)) };
+    let entry = Entry { version: 2, at: Timestamp(1), kind: EntryKind::TermBegan(Term(1)) };
     let mut bytes = entry.encode().expect("an entry can be encoded");
-    bytes[0] = 2;
+    bytes[0] = 3;
     let error = Entry::decode(&bytes).expect_err("it is refused");
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
+}
+
+/// The state that all these add up to.
+fn state_of(kinds: impl IntoIterator<Item = (&'static str, EntryKind)>) -> State {
+    let mut state = State::new();
+    for (_, kind) in kinds {
+        // Events that the kind before has seen or a name that it took away do not matter here.
+        state.apply(&Entry { version: 2, at: Timestamp(1_700_000_000_000), kind });
+    }
+    state
+}
+
+#[test]
+fn a_snapshot_of_version_1_is_read() {
+    let state = state_of(kinds());
+    assert!(state.digest() != 0);
+    let mut bytes = state.encode().expect("a snapshot");
+    // Version 1 ended before settings of roles, what was made of agents, and what tasks hold: three empty maps here.
+    assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0]);
+    assert_eq!(std::mem::replace(&mut bytes[0], 1), 2);
+    let read = State::decode(&bytes).expect("version 1 is read");
+    assert_eq!((read.digest(), read.recount_digest()), (state.digest(), state.digest()));
+    assert_eq!(read.encode(), state.encode(), "and written as version 2");
+}
+
+#[test]
+fn a_snapshot_of_version_2_holds_settings_and_provisions_and_what_tasks_hold() {
+    let turn_of_1 = |kind: &EntryKind| matches!(kind, EntryKind::TurnCommitted(_));
+    let kinds = kinds().into_iter().filter(|(_, kind)| !turn_of_1(kind));
+    let is_end = |kind: &EntryKind| {
+        let none = EntryKind::MaintenanceSet { agent: AgentId(1), unavailability: None };
+        *kind == none
+    };
+    let state = state_of(kinds.chain(kinds_of_2().into_iter().filter(|(_, kind)| !is_end(kind))));
+    let key = TaskKey { framework: FrameworkId(1), task: "t".into() };
+    let held = state.task(&key).map(|task| state.held_by(&key, &task.resources));
+    assert_eq!(held, Some(bundle("cpus(ads,ads/x):0.1;mem:1")));
+    let bytes = state.encode().expect("a snapshot");
+    let read = State::decode(&bytes).expect("it is read");
+    assert_eq!((read.digest(), read.recount_digest()), (state.digest(), state.digest()));
+    assert_eq!(read.provision(AgentId(1)), state.provision(AgentId(1)));
+    assert!(read.provision(AgentId(1)).is_some_and(|p| p.unavailability.is_some()));
+    assert_eq!(read.held_by(&key, &Resources::default()), bundle("cpus(ads,ads/x):0.1;mem:1"));
+    assert_eq!(read.encode().expect("a snapshot"), bytes);
+}
+
+#[test]
+fn a_snapshot_of_a_later_version_or_one_that_is_cut_short_is_refused() {
+    let bytes = state_of(kinds()).encode().expect("a snapshot");
+    let mut later = bytes.clone();
+    later[0] = 3;
+    let error = State::decode(&later).expect_err("it is refused");
+    assert!(error.to_string().contains("version 3"), "{error}");
+    for cut in [0, 1, 10, bytes.len() / 2, bytes.len() - 1] {
+        assert!(State::decode(&bytes[..cut]).is_err(), "cut after {cut} bytes");
+    }
 }

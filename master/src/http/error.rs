@@ -79,6 +79,16 @@ impl Failure {
         Refusal::new(Code::TaskUnknown, format!("there is no task `{framework}/{task}`")).into()
     }
 
+    pub(crate) fn unknown_agent(name: &str) -> Self {
+        Refusal::new(Code::AgentUnknown, format!("there is no agent `{name}`")).into()
+    }
+
+    pub(crate) fn unknown_role(role: &str) -> Self {
+        let message = format!("nobody is in the role `{role}`, and nothing is set for it");
+        Self::new(StatusCode::NOT_FOUND, "role-unknown", message)
+            .hint("`tepui role ls` shows those that are")
+    }
+
     /// This side failed; the log says how.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static), code: &str) -> Self {
         tracing::error!(cause = ?error, code, "a request failed: {error}");
@@ -129,9 +139,35 @@ fn status(code: Code) -> StatusCode {
     }
 }
 
+/// What an operator could do about a code.
+fn hint(code: Code) -> Option<&'static str> {
+    match code {
+        Code::RoleInvalid => Some(
+            "a role is `*`, or names of letters, digits, `-`, `_` and `.` with `/` between them",
+        ),
+        Code::WeightInvalid => Some("a weight is from 0.001 to 1000000"),
+        Code::QuotaInvalid => Some(
+            "`tepui role ls` shows what stands; children's guarantees and limits have to fit into \
+             their parents', and `--force` promises more than the cluster has",
+        ),
+        Code::QuotaOverUsed => Some(
+            "`--force` sets it all the same: offers are taken back, tasks run on; or stop some first: `tepui task ls`",
+        ),
+        Code::AgentUnknown => Some("`tepui agent ls` shows those that are"),
+        Code::AgentModeInvalid => {
+            Some("`tepui agent show NAME` says its mode; a drain's grace is at most an hour")
+        }
+        Code::ResourcesNotFree | Code::VolumeInvalid => Some(
+            "`tepui agent show NAME` says what is free, and `free_pools` what of it is not for everyone",
+        ),
+        _ => None,
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self::new(status(refusal.code), refusal.code.as_str(), refusal.message)
+        let failure = Self::new(status(refusal.code), refusal.code.as_str(), refusal.message);
+        hint(refusal.code).into_iter().fold(failure, Self::hint)
     }
 }
 
@@ -196,6 +232,25 @@ mod tests {
                 "{code:?}"
             );
             assert!(codes.insert(failure.code().to_owned()), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_operator_gets_wrong_comes_with_a_hint() {
+        let refused = [
+            (Code::RoleInvalid, 400),
+            (Code::WeightInvalid, 400),
+            (Code::QuotaInvalid, 400),
+            (Code::QuotaOverUsed, 409),
+            (Code::AgentUnknown, 404),
+            (Code::AgentModeInvalid, 409),
+            (Code::ResourcesNotFree, 409),
+            (Code::VolumeInvalid, 400),
+        ];
+        for (code, status) in refused {
+            let failure = Failure::from(Refusal::new(code, "why"));
+            assert_eq!(failure.status().as_u16(), status, "{code:?}");
+            assert!(failure.error.hint.is_some(), "{code:?}");
         }
     }
 

@@ -7,8 +7,11 @@ use axum::http::request::Parts;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
 use std::time::Duration;
+use tepui_master_core::{Code, Refusal};
 use tepui_proto::Digest;
+use tepui_proto::resources::NotationError;
 
 /// How long a client may pause within a body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
@@ -78,6 +81,18 @@ pub(super) fn digest(text: &str) -> Result<Digest, Failure> {
     text.parse().map_err(|error: tepui_proto::ids::DigestError| {
         let shown: String = text.chars().take(80).collect();
         Failure::invalid("invalid-digest", format!("`{shown}` is not a SHA-256: {error}"))
+    })
+}
+
+/// A text in the notation of resources, from a field of a body.
+pub(super) fn notation<T: FromStr<Err = NotationError>>(
+    field: &str,
+    text: &str,
+) -> Result<T, Failure> {
+    text.parse().map_err(|error: NotationError| {
+        Failure::from(Refusal::new(Code::InvalidSpec, error.to_string()))
+            .within(field)
+            .hint("resources are written as `cpus:2;mem:1024;disk:0.5`, memory and disk in MiB")
     })
 }
 

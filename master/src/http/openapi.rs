@@ -38,6 +38,8 @@ fn build() -> OpenApi {
             Method::Get => vec![HttpMethod::Get],
             Method::Put => vec![HttpMethod::Put],
             Method::Post => vec![HttpMethod::Post],
+            Method::Patch => vec![HttpMethod::Patch],
+            Method::Delete => vec![HttpMethod::Delete],
             Method::Any => vec![
                 HttpMethod::Get,
                 HttpMethod::Put,
@@ -162,6 +164,8 @@ mod tests {
                 Method::Get | Method::Any => "get",
                 Method::Put => "put",
                 Method::Post => "post",
+                Method::Patch => "patch",
+                Method::Delete => "delete",
             };
             let responses = &item[method]["responses"];
             assert!(responses["401"].is_object(), "{} {}", method, route.path);

@@ -8,14 +8,16 @@ use super::{
     AgentKind, Arrivals, Failures, FrameworkKind, RoleSetting, Scenario, SchedulerKind, Spread,
     TaskSize, Until, Workload, check_task, trace,
 };
-use crate::amounts::{parse_attributes, parse_milli, parse_resources, parse_span};
+use crate::amounts::{
+    parse_attributes, parse_bundle, parse_milli, parse_resources, parse_scalars, parse_span,
+};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tepui_proto::events::FaultDomain;
 use tepui_proto::names::{NameError, check_name, check_role};
 use tepui_proto::roles::Packing;
-use tepui_proto::{NotationError, Resources, Role, Scalars, Tenant, limits};
+use tepui_proto::{Resources, Role, Tenant, limits};
 use toml::{Spanned, Value};
 
 type Checked<T> = Result<T, ScenarioError>;
@@ -50,6 +52,7 @@ pub(super) fn scenario(document: &Document, folder: &Path) -> Checked<Scenario> 
         seed: seed.transpose()?.unwrap_or(SEED),
         until,
         sample_ms: span(document, written.sample.as_ref())?.unwrap_or(SAMPLE_MS).max(1),
+        batch_ms: span(document, written.batch.as_ref())?.unwrap_or(1).max(1),
         agents: each(&written.agents, |kind| agents(document, kind))?,
         roles: each(&written.roles, |setting| role(document, setting))?,
         frameworks: each(&written.frameworks, |kind| framework(document, folder, kind))?,
@@ -125,8 +128,9 @@ fn agents(document: &Document, written: &WrittenAgents) -> Checked<AgentKind> {
             return Err(document.wrong(Some(lone.span()), what));
         }
     };
-    let resources = document.read_value(&written.resources, parse_resources)?;
-    if resources.cpu_milli == 0 || resources.memory_bytes == 0 {
+    let resources = document.read_value(&written.resources, parse_bundle)?;
+    let plain = resources.plain();
+    if plain.cpu_milli == 0 || plain.memory_bytes == 0 {
         let what = "an agent needs `cpus` and `mem`, such as `cpus:8;mem:16384`";
         return Err(document.wrong(Some(written.resources.span()), what));
     }
@@ -161,11 +165,6 @@ fn failures(document: &Document, written: &WrittenFailures) -> Checked<Failures>
         mean_return_ms: mean(&written.mean_return)?,
         keeps_tasks: written.keeps_tasks,
     })
-}
-
-fn parse_scalars(text: &str) -> Result<Scalars, String> {
-    let allowed = "allowed are amounts such as `cpus:8;mem:16384`, with memory and disk in MiB";
-    text.parse().map_err(|error: NotationError| format!("`{text}`: {error}; {allowed}"))
 }
 
 fn role(document: &Document, written: &WrittenRole) -> Checked<RoleSetting> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tepui_proto::events::{AttributeValue, FaultDomain};
 use tepui_proto::resources::Bytes;
 use tepui_proto::roles::Packing;
-use tepui_proto::{Resources, Role, Scalars, Tenant, limits};
+use tepui_proto::{Bundle, Resources, Role, Scalars, Tenant, limits};
 
 /// A scenario that was checked.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Scenario {
     pub seed: u64,
     pub(crate) until: Until,
     pub(crate) sample_ms: u64,
+    /// How long the master takes for one batch; what comes meanwhile is the next.
+    pub(crate) batch_ms: u64,
     pub(crate) agents: Vec<AgentKind>,
     pub(crate) roles: Vec<RoleSetting>,
     pub(crate) frameworks: Vec<FrameworkKind>,
@@ -50,7 +52,7 @@ pub(crate) enum Until {
 pub(crate) struct AgentKind {
     pub(crate) name: String,
     pub(crate) count: u64,
-    pub(crate) resources: Resources,
+    pub(crate) resources: Bundle,
     pub(crate) attributes: Vec<(String, AttributeValue)>,
     pub(crate) domain: Option<FaultDomain>,
     /// When the first joins.

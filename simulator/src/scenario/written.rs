@@ -11,6 +11,7 @@ pub(super) struct Written {
     pub(super) seed: Option<Spanned<i64>>,
     pub(super) duration: Spanned<Value>,
     pub(super) sample: Option<Spanned<Value>>,
+    pub(super) batch: Option<Spanned<Value>>,
     #[serde(default)]
     pub(super) agents: Vec<WrittenAgents>,
     #[serde(default)]

@@ -10,7 +10,8 @@ use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
 use tepui_proto::events::{Event, Offer};
 use tepui_proto::scheduler::TurnMark;
 use tepui_proto::{
-    Call, DurationMs, Resources, Role, TaskId, TaskSpec, TaskState, TaskStatus, TurnNumber, limits,
+    Call, DiskKind, DurationMs, PoolKind, Resources, Role, TaskId, TaskSpec, TaskState, TaskStatus,
+    TurnNumber, limits,
 };
 
 /// The name of the module that tasks run.
@@ -196,7 +197,7 @@ impl Native {
         classes: Vec<u32>,
         refuse_for: DurationMs,
     ) -> bool {
-        let mut left = offer.resources.clone();
+        let mut left = usable(offer);
         let mut operations = Vec::new();
         for class in classes {
             let Some(size) = self.size_of(class) else { continue };
@@ -329,6 +330,13 @@ impl Turn {
     fn decline(&mut self, offer: &Offer, refuse_for: DurationMs) {
         self.calls.push(Call::Decline { offers: vec![offer.id], refuse_for: Some(refuse_for) });
     }
+}
+
+/// What tasks may use of an offer: what anyone may, and what is reserved; no volumes, no whole disks, nothing revocable.
+fn usable(offer: &Offer) -> Resources {
+    let is_usable = |kind: &PoolKind| !kind.revocable && kind.disk == DiskKind::default();
+    let pools = offer.pools.iter().filter(|(kind, _)| is_usable(kind));
+    pools.fold(offer.resources.clone(), |sum, (_, more)| sum.checked_add(more).unwrap_or(sum))
 }
 
 /// The number and the attempt of a task.

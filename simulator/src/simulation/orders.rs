@@ -94,13 +94,15 @@ impl World<'_> {
         let Some((connection, name, hello)) = self.fleet.connect(self.scenario, at, term) else {
             return;
         };
-        self.tally.agent_joined(&hello.resources);
         for report in &hello.reports {
             self.store_outputs(report, fx);
         }
         self.handle(Input::AgentConnected { connection, name, hello }, fx);
         let kind =
             self.fleet.machine(at).and_then(|machine| self.scenario.agents.get(machine.kind));
+        if let Some(kind) = kind {
+            self.tally.agent_joined(&kind.resources);
+        }
         let failures = kind.and_then(|kind| kind.failures);
         if let Some((failures, chance)) = failures.zip(self.chances.get_mut(at)) {
             let lasts = chance.exponential(mean(failures.mean_between_ms));

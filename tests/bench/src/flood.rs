@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &Bench, cluster: &Cluster) -> Result<Row, Failure> 
     let single = flood(bench, cluster, ("single", SINGLE, 1))?;
     #[expect(clippy::cast_precision_loss, reason = "a few thousand milliseconds")]
     let (seconds, cycle_us) = (ms.max(1) as f64 / 1e3, (single * 1_000) as f64 / SINGLE as f64);
-    let row = Row { name: "tasks", per_second: Some(10_000.0 / seconds), ..Row::default() }
+    let row = Row { per_second: Some(10_000.0 / seconds), ..Row::named("tasks") }
         .with("tasks", 10_000.into())
         .with("wall_ms", u64::try_from(wall.as_millis())?.into())
         .with("one_at_a_time_us", cycle_us.into())

@@ -9,20 +9,15 @@ mod commands;
 mod disk;
 mod flood;
 mod hop;
-mod machine;
 mod ping;
-mod row;
 mod shell;
 mod turn;
 
 use cluster::Cluster;
-use row::{Row, say};
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// Whatever went wrong: a bench has nobody who would handle it.
-type Failure = Box<dyn Error + Send + Sync>;
+use tepui_figures::row::{Report, Row, say};
+use tepui_figures::{Failure, machine, row};
 
 /// What is measured with, and where.
 #[derive(Debug)]
@@ -71,7 +66,9 @@ fn main() -> ExitCode {
         [name] if *name == "launch" => launch(),
         _ => return usage(),
     };
-    match rows.and_then(|rows| row::print("launch", &machine::describe(), &rows, json)) {
+    let print =
+        |rows: Vec<Row>| Report { bench: "launch", reference: "raw", rows: &rows }.print(json);
+    match rows.and_then(print) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {error}"));

@@ -4,6 +4,7 @@ use crate::job::Job;
 use std::collections::BTreeMap;
 use tepui_agent_core::{Agent, Profile, Record};
 use tepui_master_core::ConnectionId;
+use tepui_proto::events::AttributeValue;
 use tepui_proto::scheduler::ToScheduler;
 use tepui_proto::{FrameworkId, Incarnation, Life, Resources, Timestamp};
 
@@ -57,15 +58,19 @@ impl Machine {
         format!("agent-{}", self.number)
     }
 
+    fn rack(&self) -> String {
+        format!("r{}", self.number % 5)
+    }
+
     fn profile(&self) -> Profile {
         Profile {
             name: self.name(),
             life: self.life,
             hostname: self.name(),
             version: "sim".into(),
-            resources: Resources::cpu_memory(2_000, 4 << 30),
+            resources: Resources { disk_bytes: 8 << 30, ..Resources::cpu_memory(2_000, 4 << 30) },
             pools: Vec::new(),
-            attributes: Vec::new(),
+            attributes: vec![("rack".into(), AttributeValue::Text(self.rack()))],
             domain: None,
         }
     }

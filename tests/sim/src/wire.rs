@@ -55,6 +55,8 @@ pub enum Event {
     TurnOver(usize, u64, FrameworkId, Incarnation, Box<FromScheduler>),
     /// The master comes up again.
     MasterRestart,
+    /// An operator does something.
+    Operator,
 }
 
 /// A connection as both ends see it.

@@ -1,9 +1,13 @@
 //! The world: takes the next thing from the agenda and lets it happen.
 
 use crate::chance::Chance;
-use crate::invariants::{books, events::Events, finality::Finality, launches::Launches, replicas};
+use crate::invariants::{
+    books, drained, events::Events, finality::Finality, launches::Launches, limits::Limits, pools,
+    replicas,
+};
 use crate::machine::Machine;
 use crate::master::{Crash, Master};
+use crate::operator::Acts;
 use crate::wire::{Agenda, Down, Event, Link, Up};
 use std::collections::BTreeMap;
 use tepui_agent_core::Input as AgentInput;
@@ -48,6 +52,8 @@ pub struct Setup {
     pub tasks: u64,
     /// Until the healing.
     pub faults: Faults,
+    /// Whether operators do things, until the healing; then they undo them.
+    pub operators: bool,
     /// When everything heals.
     pub heal_at: u64,
     /// Every so many steps the books are checked; the log is replayed a hundred times less often.
@@ -68,10 +74,16 @@ pub struct World {
     pub(crate) links: BTreeMap<ConnectionId, Link>,
     pub(crate) last_connection: u64,
     steps: u64,
+    /// Of them, those since time last went on.
+    steps_at: u64,
     submitted: u64,
     pub(crate) launches: Launches,
     finality: Finality,
     events: Events,
+    limits: Limits,
+    /// What operators did.
+    pub acts: Acts,
+    pub(crate) operator_tickets: u64,
     /// How often the master died.
     pub master_deaths: u64,
     /// How often an agent died.
@@ -91,16 +103,23 @@ impl World {
             links: BTreeMap::new(),
             last_connection: 0,
             steps: 0,
+            steps_at: 0,
             submitted: 0,
             launches: Launches::default(),
             finality: Finality::default(),
             events: Events::default(),
+            limits: Limits::default(),
+            acts: Acts::default(),
+            operator_tickets: 0,
             master_deaths: 0,
             agent_deaths: 0,
         };
         world.start_master();
         for agent in 0..setup.agents {
             world.agenda.at(world.now + agent as u64 % 50, Event::AgentRestart(agent));
+        }
+        if setup.operators {
+            world.agenda.at(world.now + 1_000, Event::Operator);
         }
         world
     }
@@ -145,15 +164,26 @@ impl World {
         let views = leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items;
         views.len() as u64 == self.setup.jobs
             && views.iter().all(|view| view.phase == FrameworkPhase::Ended)
+            && leader
+                .state()
+                .ledger()
+                .agents()
+                .all(|(id, _)| leader.state().provision(id).is_none_or(|made| made.made.is_empty()))
     }
 
     /// Every resource is free again.
     fn check_home(&self) {
         let leader = self.master.leader.as_ref().expect("a leader at rest");
-        for view in leader.agent_views(None, usize::MAX).items {
-            let whole =
-                view.total.checked_sub(&view.held_back).expect("less is held back than there is");
-            assert_eq!(view.free, whole, "agent {} has not got everything back", view.id);
+        for (id, accounts) in leader.state().ledger().agents() {
+            let own = leader.state().agent(id).map(|agent| agent.resources.clone());
+            let whole = own.and_then(|own| own.checked_sub(accounts.held_back.total.plain()));
+            let free = accounts.offerable.free();
+            assert!(free.is_plain(), "agent {id} has something that is not anyone's: {free}");
+            assert_eq!(
+                Some(free.plain()),
+                whole.as_ref(),
+                "agent {id} has not got everything back"
+            );
         }
     }
 
@@ -181,6 +211,17 @@ impl World {
     }
 
     fn step(&mut self) {
+        let before = self.now;
+        self.step_once();
+        self.steps_at = if self.now == before { self.steps_at + 1 } else { 0 };
+        assert!(
+            self.steps_at < 100_000,
+            "seed {}: time stands still at {before} ms",
+            self.setup.seed
+        );
+    }
+
+    fn step_once(&mut self) {
         let due = self
             .master
             .leader
@@ -243,6 +284,7 @@ impl World {
                 }
             }
             Event::MasterRestart => self.start_master(),
+            Event::Operator => self.operate(),
         }
     }
 
@@ -275,6 +317,13 @@ impl World {
         if job.is_multiple_of(2) {
             config.insert("wants".to_owned(), "yes".to_owned());
         }
+        match job % 4 {
+            // Large ones, that do not fit everywhere ...
+            0 => config.insert("cpu-milli".to_owned(), "1250".to_owned()),
+            // ... and some that make room for them.
+            2 => config.insert("revocable".to_owned(), "yes".to_owned()),
+            _ => None,
+        };
         let spec = FrameworkSpec {
             name: format!("job-{job:03}"),
             roles: vec![format!("team-{}/job", job % 3)],
@@ -344,6 +393,8 @@ impl World {
             &replayed
         };
         for entry in entries {
+            self.acts.committed(entry);
+            drained::committed(entry, state);
             self.events.committed(entry);
             self.finality.committed(entry, state);
         }
@@ -351,6 +402,9 @@ impl World {
             && self.steps.is_multiple_of(self.setup.check_every)
         {
             books::check(leader);
+            drained::check(leader);
+            pools::check(leader);
+            self.limits.check(leader);
             if self.steps.is_multiple_of(self.setup.check_every * 100) {
                 replicas::check(&self.master);
             }
@@ -390,9 +444,9 @@ impl World {
                     self.send_down(connection, Down::StreamEnded(framework, incarnation));
                 }
             }
-            Effect::Reply { result, .. } => {
+            Effect::Reply { ticket, result } => {
                 if let Err(refusal) = result {
-                    panic!("the simulation was refused: {refusal}");
+                    self.acts.refused(ticket, &refusal);
                 }
             }
             Effect::ForgetBlobs(_) => {}

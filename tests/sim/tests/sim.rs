@@ -1,6 +1,6 @@
 //! Safety while everything goes wrong, then healing and liveness; the same seed, the same history.
 
-use tepui_sim::{Faults, Setup, World};
+use tepui_sim::{Acts, Faults, Setup, World};
 
 const EVERYTHING: Faults = Faults {
     lost: 3_000,
@@ -19,6 +19,7 @@ fn setup(seed: u64) -> Setup {
         jobs: 4,
         tasks: 25,
         faults: EVERYTHING,
+        operators: true,
         heal_at: 60_000,
         check_every: 1,
     }
@@ -32,6 +33,7 @@ fn seeds() -> u64 {
 #[test]
 fn every_task_ends_and_every_resource_comes_home_whatever_dies() {
     let (mut masters, mut agents) = (0, 0);
+    let mut acts = Vec::new();
     for seed in 0..seeds() {
         let mut world = World::new(setup(seed));
         world.run_to_rest(3_600_000);
@@ -42,11 +44,22 @@ fn every_task_ends_and_every_resource_comes_home_whatever_dies() {
         );
         masters += world.master_deaths;
         agents += world.agent_deaths;
+        acts.push(world.acts);
     }
     assert!(
         masters > seeds() && agents > seeds(),
         "only {masters} masters and {agents} agents died"
     );
+    let least = |what: &str, of: fn(&Acts) -> u64, least: u64| {
+        let count: u64 = acts.iter().map(of).sum();
+        assert!(count >= least, "{what}: only {count}");
+    };
+    least("settings of roles", |acts| acts.roles, 5 * seeds());
+    least("drained agents", |acts| acts.drained, seeds() / 2);
+    least("reservations and volumes", |acts| acts.conversions, 5 * seeds());
+    least("plans for maintenance", |acts| acts.maintenance, seeds());
+    least("preempted tasks", |acts| acts.preempted, seeds() / 4);
+    least("refused requests", |acts| acts.refused, seeds());
 }
 
 #[test]
@@ -71,6 +84,7 @@ fn a_thousand_agents_run_their_tasks_through_lost_connections() {
         jobs: 6,
         tasks: 500,
         faults,
+        operators: true,
         heal_at: 20_000,
         check_every: 5_000,
     };

@@ -71,7 +71,8 @@ const HOMES: &[(&str, &[&str])] = &[
 /// No I/O, no clock, no chance, no threads.
 const CORES: &[&str] = &["tepui-proto", "tepui-master-core", "tepui-agent-core"];
 /// All that a core may take from elsewhere.
-const PURE: &[&str] = &["serde", "postcard", "thiserror", "xxhash-rust", "slotmap", "indexmap"];
+const PURE: &[&str] =
+    &["serde", "postcard", "thiserror", "xxhash-rust", "slotmap", "indexmap", "regex"];
 const MOST_LINES: usize = 500;
 
 fn is_test(package: &Package) -> bool {

@@ -16,27 +16,56 @@ pub(super) struct Allowance {
     pub(super) owed: Option<Scalars>,
     /// Up to limits; an absent name is without limit.
     pub(super) room: Scalars,
+    /// As `room`, without what is promised to others below the same limits; at most `room`.
+    pub(super) spare: Scalars,
     /// What no guarantee needs; an absent name is without limit.
     pub(super) surplus: Scalars,
 }
 
 impl Allowance {
-    fn is_unbounded(&self) -> bool {
+    pub(super) fn is_unbounded(&self) -> bool {
         self.owed.is_none() && self.room.is_empty() && self.surplus.is_empty()
     }
 
-    /// How much may be offered of a name of which there is so much. The second part is what is owed.
-    fn of(&self, name: &str, have: u64) -> (u64, u64) {
-        let owed = self.owed.as_ref().map_or(0, |owed| owed.get(name).unwrap_or(0).min(have));
-        let room = self.room.get(name).map_or(u64::MAX, |room| room.saturating_sub(owed));
+    /// How much may be offered of a name of which there is so much.
+    fn of(&self, name: &str, have: u64) -> u64 {
+        let room = self.room.get(name).unwrap_or(u64::MAX);
+        let owed = self.owed.as_ref().map_or(0, |owed| owed.get(name).unwrap_or(0));
+        let owed = owed.min(have).min(room);
+        let spare = self.spare.get(name).unwrap_or(u64::MAX).saturating_sub(owed);
         let surplus = self.surplus.get(name).unwrap_or(u64::MAX);
-        ((have - owed).min(room).min(surplus).saturating_add(owed), owed)
+        (have - owed).min(spare).min(surplus).saturating_add(owed)
     }
 
-    /// Why nothing is left of a name of which there is something.
-    pub(super) fn reason(&self) -> Reason {
-        if self.room.iter().any(|(_, room)| room == 0) { Reason::Quota } else { Reason::Headroom }
+    /// Whether some of this serves a guarantee, if that is what is given out.
+    pub(super) fn is_served_by(&self, bundle: &Bundle) -> bool {
+        let Some(owed) = &self.owed else { return true };
+        let is_owed = |name: &str| {
+            owed.get(name).is_some_and(|owed| owed > 0) && self.room.get(name) != Some(0)
+        };
+        let mut open = bundle.iter().filter(|(kind, _)| is_open(kind));
+        open.any(|(_, amount)| Scalars::of(amount).iter().any(|(name, _)| is_owed(name)))
     }
+
+    /// Why there is less than this: the role's limits, or what others' guarantees need.
+    pub(super) fn reason(&self, need: &Scalars) -> Reason {
+        let is_cut_by_limit = |(name, need): (&str, u64)| {
+            let room = self.spare.get(name).unwrap_or(u64::MAX);
+            room < need && room <= self.surplus.get(name).unwrap_or(u64::MAX)
+        };
+        let is_cut_by_headroom =
+            |(name, need): (&str, u64)| self.surplus.get(name).is_some_and(|left| left < need);
+        if need.iter().any(is_cut_by_limit) || !need.iter().any(is_cut_by_headroom) {
+            Reason::Quota
+        } else {
+            Reason::Headroom
+        }
+    }
+}
+
+/// What anyone may use, and quotas count.
+fn is_open(kind: &PoolKind) -> bool {
+    !kind.is_reserved() && !kind.revocable && !kind.is_shared()
 }
 
 /// Who asks.
@@ -102,22 +131,15 @@ pub(super) fn candidate(
     if allowance.is_unbounded() {
         return Ok(available);
     }
-    let is_open = |kind: &PoolKind| !kind.is_reserved() && !kind.revocable && !kind.is_shared();
     let mut open = Scalars::default();
     for (kind, amount) in available.iter() {
         if is_open(kind) {
             crate::policy::add(&mut open, &Scalars::of(amount));
         }
     }
-    let (mut left, mut owed_any) = (Scalars::default(), false);
+    let mut left = Scalars::default();
     for (name, have) in open.iter() {
-        let (amount, owed) = allowance.of(name, have);
-        owed_any |= owed > 0;
-        left.set(name, amount);
-    }
-    if allowance.owed.is_some() && !owed_any {
-        // Reservations alone are no reason to be served first.
-        return Err(Reason::Quota);
+        left.set(name, allowance.of(name, have));
     }
     let mut candidate = Bundle::default();
     for (kind, amount) in available.iter() {
@@ -133,7 +155,11 @@ pub(super) fn candidate(
             candidate.add_pool(kind.clone(), part).ok_or(Reason::Held)?;
         }
     }
-    if candidate.is_empty() { Err(allowance.reason()) } else { Ok(candidate) }
+    if !allowance.is_served_by(&candidate) {
+        // Reservations alone, or a disk that is too large, are no reason to be served first.
+        return Err(Reason::Quota);
+    }
+    if candidate.is_empty() { Err(allowance.reason(&open)) } else { Ok(candidate) }
 }
 
 /// Takes as much of a pool as is left, by name; what cannot be split, whole or not at all. Ports and items come along.

@@ -1,13 +1,14 @@
 //! Who asks: each framework in each of its roles, with what it accepts, wants, and has refused.
 
-use super::explain::Tally;
+use super::explain::{Reason, Tally};
+use super::marks::Marks;
 use super::order::{ClientKey, NodeKey, Order};
 use super::refusals::Refusals;
 use super::wants::Wanted;
 use slotmap::SlotMap;
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::Want;
-use tepui_proto::{AgentId, FrameworkId, Role, Scalars, Timestamp};
+use tepui_proto::{FrameworkId, Role, Scalars, Timestamp};
 
 /// Which resources a framework takes (Mesos: capabilities).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,19 +67,18 @@ pub(super) struct Client {
     pub(super) smallest: Option<Vec<Scalars>>,
     /// Those of this role; none is anything, whole.
     pub(super) wants: Option<Vec<Wanted>>,
-    pub(super) refusals: Refusals,
     pub(super) tally: Tally,
     /// Until then it is served after all others.
     pub(super) demoted_until: Timestamp,
-    /// The last look that was counted.
-    pub(super) counted: u64,
+    /// Units on offer of wants that are not stated now.
+    parked: BTreeMap<u32, u32>,
     is_suppressed: bool,
     is_active: bool,
 }
 
 impl Client {
     /// Whether it could be offered anything.
-    fn is_asking(&self) -> bool {
+    pub(super) fn is_asking(&self) -> bool {
         let wants = self.wants.as_ref();
         self.is_active
             && !self.is_suppressed
@@ -91,6 +91,8 @@ impl Client {
 pub(super) struct Clients {
     clients: SlotMap<ClientKey, Client>,
     by_framework: BTreeMap<FrameworkId, BTreeMap<Role, ClientKey>>,
+    pub(super) refusals: Refusals,
+    pub(super) marks: Marks,
     /// When the last of those that are served last is not any more; zero is long ago.
     demoted_until: Timestamp,
     now: Timestamp,
@@ -105,12 +107,21 @@ impl Clients {
         self.clients.get_mut(key)
     }
 
-    pub(super) fn find(&self, framework: FrameworkId, role: &str) -> Option<&Client> {
-        self.clients.get(*self.by_framework.get(&framework)?.get(role)?)
+    /// A client, and what everybody has refused.
+    pub(super) fn with_refusals(&mut self, key: ClientKey) -> Option<(&mut Client, &Refusals)> {
+        Some((self.clients.get_mut(key)?, &self.refusals))
     }
 
-    pub(super) fn roles_of(&self, framework: FrameworkId) -> impl Iterator<Item = &Role> {
-        self.by_framework.get(&framework).into_iter().flat_map(BTreeMap::keys)
+    pub(super) fn key(&self, framework: FrameworkId, role: &str) -> Option<ClientKey> {
+        self.by_framework.get(&framework)?.get(role).copied()
+    }
+
+    pub(super) fn find(&self, framework: FrameworkId, role: &str) -> Option<&Client> {
+        self.clients.get(self.key(framework, role)?)
+    }
+
+    pub(super) fn keys_of(&self, framework: FrameworkId) -> impl Iterator<Item = ClientKey> {
+        self.by_framework.get(&framework).into_iter().flat_map(BTreeMap::values).copied()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
@@ -127,6 +138,8 @@ impl Clients {
         for role in gone {
             if let Some(key) = known.remove(&role) {
                 self.clients.remove(key);
+                self.refusals.forget(key);
+                self.marks.remove(key);
                 order.remove(&role, framework);
             }
         }
@@ -140,13 +153,13 @@ impl Clients {
                         accepts: ask.accepts,
                         smallest: None,
                         wants: None,
-                        refusals: Refusals::default(),
                         tally: Tally::default(),
                         demoted_until: Timestamp(0),
-                        counted: 0,
+                        parked: BTreeMap::new(),
                         is_suppressed: false,
                         is_active: false,
                     });
+                    self.marks.insert(key);
                     let node = order.add(role, framework, key);
                     if let Some(client) = self.clients.get_mut(key) {
                         client.node = node;
@@ -160,6 +173,7 @@ impl Clients {
             client.accepts = ask.accepts;
             client.smallest = ask.smallest.get(role).cloned();
             client.set_wants(ask.wants.as_deref(), role);
+            self.marks.reset(key);
             client.is_suppressed = ask.suppressed.contains(role);
             client.is_active = ask.is_active;
             order.set_active(role, framework, client.is_asking());
@@ -170,53 +184,56 @@ impl Clients {
     pub(super) fn remove(&mut self, framework: FrameworkId, order: &mut Order) {
         for (role, key) in self.by_framework.remove(&framework).unwrap_or_default() {
             self.clients.remove(key);
+            self.refusals.forget(key);
+            self.marks.remove(key);
             order.remove(&role, framework);
         }
     }
 
-    /// Counts units of a want as on offer, or not any more.
-    pub(super) fn count_units(
+    /// Units of a want are not on offer any more.
+    pub(super) fn units_returned(
         &mut self,
-        key: (FrameworkId, &Role, u32),
+        (framework, role, want): (FrameworkId, &Role, u32),
         units: u32,
-        more: bool,
         order: &mut Order,
     ) {
-        let (framework, role, want) = key;
-        let known = self.by_framework.get(&framework).and_then(|roles| roles.get(role));
-        let Some(client) = known.and_then(|key| self.clients.get_mut(*key)) else { return };
+        let Some(key) = self.key(framework, role.as_str()) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         let wants = client.wants.as_mut().into_iter().flatten();
         for wanted in wants.filter(|wanted| wanted.want.id == want) {
-            wanted.offered = if more {
-                wanted.offered.saturating_add(units)
-            } else {
-                wanted.offered.saturating_sub(units)
-            };
+            wanted.offered = wanted.offered.saturating_sub(units);
         }
+        if let Some(offered) = client.parked.get_mut(&want) {
+            *offered = offered.saturating_sub(units);
+        }
+        self.marks.reset(key);
         order.set_active(role, framework, client.is_asking());
     }
 
-    pub(super) fn refusals(
-        &mut self,
-        framework: FrameworkId,
-        role: &Role,
-    ) -> Option<&mut Refusals> {
-        let key = self.by_framework.get(&framework)?.get(role)?;
-        self.clients.get_mut(*key).map(|client| &mut client.refusals)
+    /// Tells a client's tally, and those of its wants, of the looks in which it was passed over.
+    pub(super) fn count_passed_over(&mut self, key: ClientKey) {
+        let Some(passed) = self.marks.take(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.tally.pass_over(Reason::Filter, passed.by_refusal.into());
+        client.tally.pass_over(Reason::Constraint, passed.by_constraint.into());
+        for wanted in client.wants.iter_mut().flatten().filter(|wanted| wanted.left() > 0) {
+            wanted.tally.pass_over(Reason::Filter, passed.by_refusal.into());
+            wanted.tally.pass_over(Reason::Constraint, passed.by_constraint.into());
+        }
     }
 
-    pub(super) fn forget_agent(&mut self, agent: AgentId) {
-        for client in self.clients.values_mut() {
-            client.refusals.forget_agent(agent);
+    /// Counts what came of a look.
+    pub(super) fn tell(&mut self, key: ClientKey, reason: Option<Reason>) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.tally.see(reason);
         }
     }
 
     /// Serves a framework after all others until then.
     pub(super) fn demote(&mut self, framework: FrameworkId, until: Timestamp) {
         self.demoted_until = self.demoted_until.max(until);
-        let keys = self.by_framework.get(&framework).into_iter().flat_map(BTreeMap::values);
-        for key in keys {
-            if let Some(client) = self.clients.get_mut(*key) {
+        for key in self.keys_of(framework).collect::<Vec<_>>() {
+            if let Some(client) = self.clients.get_mut(key) {
                 client.demoted_until = until;
             }
         }
@@ -225,6 +242,12 @@ impl Clients {
     /// The time of the cycle that begins.
     pub(super) fn set_now(&mut self, now: Timestamp) {
         self.now = now;
+    }
+
+    /// Whether a client is served after all others.
+    pub(super) fn is_demoted(&self, key: ClientKey) -> bool {
+        self.has_demoted()
+            && self.clients.get(key).is_some_and(|client| client.demoted_until > self.now)
     }
 
     /// Whether somebody may be served last.
@@ -242,15 +265,16 @@ impl Clients {
 
 impl Client {
     fn set_wants(&mut self, wants: Option<&[Want]>, role: &Role) {
-        let Some(wants) = wants else {
-            self.wants = None;
-            return;
-        };
         let mut before = self.wants.take().unwrap_or_default();
+        for old in before.iter().filter(|old| old.offered > 0) {
+            self.parked.insert(old.want.id, old.offered);
+        }
+        let Some(wants) = wants else { return };
         let own = wants.iter().filter(|want| want.role == *role);
         let wanted = own.map(|want| {
             let known = before.iter().position(|old| old.want.id == want.id);
-            let Some(at) = known else { return Wanted::new(want, 0) };
+            let offered = self.parked.remove(&want.id).unwrap_or(0);
+            let Some(at) = known else { return Wanted::new(want, offered) };
             let old = before.swap_remove(at);
             // The same but for its count: what is known of it stays.
             if (Want { count: want.count, ..old.want.clone() }) == *want {

@@ -105,6 +105,12 @@ impl Tally {
         }
     }
 
+    /// So many looks that ended with this.
+    pub(super) fn pass_over(&mut self, reason: Reason, looks: u64) {
+        self.considered += looks;
+        self.add(reason, looks);
+    }
+
     /// More of one reason, without a look.
     pub(super) fn add(&mut self, reason: Reason, more: u64) {
         if let Some(at) = Reason::ALL.iter().position(|other| *other == reason)

@@ -9,13 +9,16 @@ mod candidate;
 mod clients;
 mod cycle;
 pub mod explain;
+mod judge;
 mod maintenance;
+mod marks;
 mod order;
 mod packing;
 mod quotas;
 mod refusals;
 mod share;
 mod sites;
+mod visit;
 mod wants;
 
 pub(crate) use candidate::is_at_or_below;
@@ -27,7 +30,7 @@ pub use sites::{ConstraintError, Site, check_constraints};
 
 use crate::ledger::{Holder, Ledger};
 use crate::policy::Policy;
-use clients::Clients;
+use clients::{Client, Clients};
 use order::Order;
 use quotas::Quotas;
 use refusals::Clock;
@@ -36,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use tepui_proto::calls::Want;
 use tepui_proto::{AgentId, Bundle, DurationMs, FrameworkId, Role, Scalars, Timestamp, limits};
+use wants::Wanted;
 
 /// How the allocator works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +69,14 @@ impl Default for Settings {
             seed: 0,
             region: None,
         }
+    }
+}
+
+impl Settings {
+    /// Whether an agent stands in another region than the master.
+    fn is_elsewhere(&self, site: &Site) -> bool {
+        let region = site.domain.as_ref().map(|domain| &domain.region);
+        self.region.as_ref().zip(region).is_some_and(|(own, region)| own != region)
     }
 }
 
@@ -144,7 +156,7 @@ impl Allocator {
             ClassChange::Moved(gone) => {
                 self.forget_class(gone);
                 if is_known {
-                    self.clients.forget_agent(agent);
+                    self.clients.refusals.forget_agent(agent);
                 }
                 is_known
             }
@@ -155,11 +167,12 @@ impl Allocator {
     pub fn remove_site(&mut self, agent: AgentId) {
         let gone = self.sites.remove(agent);
         self.forget_class(gone);
-        self.clients.forget_agent(agent);
+        self.clients.refusals.forget_agent(agent);
     }
 
     fn forget_class(&mut self, class: Option<usize>) {
         let Some(class) = class else { return };
+        self.clients.marks.forget_class(class);
         for client in self.clients.iter_mut() {
             for wanted in client.wants.iter_mut().flatten() {
                 wanted.constraints.forget_class(class);
@@ -192,17 +205,16 @@ impl Allocator {
         bundle: Bundle,
         until: Timestamp,
     ) {
-        let cycles = self.cycles;
-        if let Some(refusals) = self.clients.refusals(framework, role) {
-            refusals.refuse(agent, bundle, until, cycles);
+        if let Some(client) = self.clients.key(framework, role.as_str()) {
+            self.clients.refusals.refuse(client, agent, bundle, (until, self.cycles));
         }
     }
 
     /// Forgets what a framework refused in these roles.
     pub fn forget_refusals(&mut self, framework: FrameworkId, roles: &[Role]) {
         for role in roles {
-            if let Some(refusals) = self.clients.refusals(framework, role) {
-                refusals.forget();
+            if let Some(client) = self.clients.key(framework, role.as_str()) {
+                self.clients.refusals.forget(client);
             }
         }
     }
@@ -210,24 +222,20 @@ impl Allocator {
     /// Forgets what has run out of what a framework refused of an agent.
     pub fn expire_refusals(&mut self, framework: FrameworkId, agent: AgentId, now: Timestamp) {
         let clock = self.clock(now);
-        let roles: Vec<Role> = self.clients.roles_of(framework).cloned().collect();
-        for role in roles {
-            if let Some(refusals) = self.clients.refusals(framework, &role) {
-                refusals.expire(agent, clock);
-            }
+        for client in self.clients.keys_of(framework).collect::<Vec<_>>() {
+            self.clients.refusals.expire(client, agent, clock);
         }
     }
 
     /// Refusals that are remembered, by agents: what a framework's filters cost.
     pub fn refusals(&mut self, framework: FrameworkId) -> usize {
-        let roles: Vec<Role> = self.clients.roles_of(framework).cloned().collect();
-        let of = |role: &Role| self.clients.refusals(framework, role).map_or(0, |r| r.len());
-        roles.iter().map(of).sum()
+        let clients = self.clients.keys_of(framework);
+        clients.map(|client| self.clients.refusals.len(client)).sum()
     }
 
     /// Units of a want are no longer on offer: answered, declined, or taken back.
     pub fn units_returned(&mut self, framework: FrameworkId, role: &Role, want: u32, units: u32) {
-        self.clients.count_units((framework, role, want), units, false, &mut self.order);
+        self.clients.units_returned((framework, role, want), units, &mut self.order);
     }
 
     /// Serves a framework after all others until then; a time that is past ends it.
@@ -329,14 +337,20 @@ impl Allocator {
     /// What came of the looks of a framework in a role; none if it is not in it.
     pub fn tally(&self, framework: FrameworkId, role: &Role) -> Option<Tally> {
         let client = self.clients.find(framework, role.as_str())?;
-        Some(self.completed(&client.tally))
+        // Who asks for nothing is left out of nothing.
+        Some(if client.is_asking() { self.completed(&client.tally) } else { client.tally.clone() })
     }
 
     /// What came of the looks for each want of a framework in a role.
     pub fn want_tallies(&self, framework: FrameworkId, role: &Role) -> BTreeMap<u32, Tally> {
         let client = self.clients.find(framework, role.as_str());
+        let is_asking = client.is_some_and(Client::is_asking);
         let wants = client.and_then(|client| client.wants.as_ref()).into_iter().flatten();
-        wants.map(|wanted| (wanted.want.id, self.completed(&wanted.tally))).collect()
+        let told = |wanted: &Wanted| {
+            let asks = is_asking && wanted.left() > 0;
+            if asks { self.completed(&wanted.tally) } else { wanted.tally.clone() }
+        };
+        wants.map(|wanted| (wanted.want.id, told(wanted))).collect()
     }
 
     /// Until when a framework is served after all others; a time that is past is no matter.

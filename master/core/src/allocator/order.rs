@@ -23,13 +23,18 @@ new_key_type! {
 }
 
 /// Where a child or a leaf stands among its siblings.
-type Place = (Share, u64, Arc<str>, Child);
+type Place = (Share, u64, Arc<str>);
 /// Where a framework stands in its role.
 type Seat = (Share, u64, FrameworkId, ClientKey);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Who stands there.
+#[derive(Clone, Copy, Debug)]
 enum Child {
+    /// A role, and whoever is below it.
     Role(NodeKey),
+    /// A role in which one framework alone is active, and nobody below: a walk need not look into it.
+    Single(NodeKey, FrameworkId, ClientKey),
+    /// The node's own frameworks.
     Leaf,
 }
 
@@ -45,7 +50,7 @@ pub(super) struct Node {
     leaf_share: Share,
     leaf_served: u64,
     /// Those under which somebody is active.
-    order: BTreeSet<Place>,
+    order: BTreeMap<Place, Child>,
     children: BTreeSet<NodeKey>,
     seats: BTreeSet<Seat>,
     clients: BTreeMap<FrameworkId, Client>,
@@ -86,7 +91,7 @@ impl Node {
             served: 0,
             leaf_share: Share::NONE,
             leaf_served: 0,
-            order: BTreeSet::new(),
+            order: BTreeMap::new(),
             children: BTreeSet::new(),
             seats: BTreeSet::new(),
             clients: BTreeMap::new(),
@@ -96,12 +101,22 @@ impl Node {
         }
     }
 
-    fn place(&self, key: NodeKey) -> Place {
-        (self.share, self.served, Arc::clone(&self.path), Child::Role(key))
+    fn place(&self) -> Place {
+        (self.share, self.served, Arc::clone(&self.path))
     }
 
     fn leaf_place(&self) -> Place {
-        (self.leaf_share, self.leaf_served, Arc::clone(&self.leaf_path), Child::Leaf)
+        (self.leaf_share, self.leaf_served, Arc::clone(&self.leaf_path))
+    }
+
+    /// What its parent keeps of it.
+    fn as_child(&self, key: NodeKey) -> Child {
+        match self.seats.first() {
+            Some((_, _, framework, client)) if self.seats.len() == 1 && self.order.len() == 1 => {
+                Child::Single(key, *framework, *client)
+            }
+            _ => Child::Role(key),
+        }
     }
 }
 
@@ -196,7 +211,7 @@ impl Order {
         if node.seats.is_empty() {
             node.order.remove(&place);
         } else if was_empty {
-            node.order.insert(place);
+            node.order.insert(place, Child::Leaf);
         }
         self.count_active(key, is_active);
     }
@@ -204,13 +219,12 @@ impl Order {
     fn count_active(&mut self, from: NodeKey, more: bool) {
         let mut key = from;
         while let Some(node) = self.nodes.get_mut(key) {
-            let before = node.active;
-            node.active = if more { before + 1 } else { before.saturating_sub(1) };
-            let (turned, place) = ((before == 0) != (node.active == 0), node.place(key));
+            node.active = if more { node.active + 1 } else { node.active.saturating_sub(1) };
+            let (place, child, is_active) = (node.place(), node.as_child(key), node.active > 0);
             let Some(parent) = node.parent else { return };
-            if turned && let Some(above) = self.nodes.get_mut(parent) {
-                if more {
-                    above.order.insert(place);
+            if let Some(above) = self.nodes.get_mut(parent) {
+                if is_active {
+                    above.order.insert(place, child);
                 } else {
                     above.order.remove(&place);
                 }
@@ -272,11 +286,11 @@ impl Order {
         let Some(node) = self.nodes.get_mut(key) else { return };
         let sums = ledger.role(node.role.as_str());
         let place = node.leaf_place();
-        let was_here = node.order.remove(&place);
+        let was_here = node.order.remove(&place).is_some();
         node.leaf_served += served;
         node.leaf_share = share(sums.map(RoleSums::own), total, 1000, &self.excluded);
         if was_here {
-            node.order.insert(node.leaf_place());
+            node.order.insert(node.leaf_place(), Child::Leaf);
         }
         let Some(id) = framework else { return };
         let Some(client) = node.clients.get_mut(&id) else { return };
@@ -299,16 +313,16 @@ impl Order {
     ) -> Option<NodeKey> {
         let node = self.nodes.get_mut(key)?;
         let parent = node.parent?;
-        let before = node.place(key);
+        let before = node.place();
         node.served += served;
         let held = ledger.role(node.role.as_str()).map(RoleSums::held);
         let weight = policy.weight_milli(node.role.as_str());
         node.share = share(held, ledger.total(), weight, &self.excluded);
-        let after = node.place(key);
+        let after = node.place();
         if let Some(above) = self.nodes.get_mut(parent)
-            && above.order.remove(&before)
+            && let Some(child) = above.order.remove(&before)
         {
-            above.order.insert(after);
+            above.order.insert(after, child);
         }
         Some(parent)
     }
@@ -377,9 +391,14 @@ impl Order {
         }
         // Below a role that is owed, everyone may serve its guarantee.
         let owed = owed && !node.is_owed;
-        for (_, _, _, child) in &node.order {
+        for child in node.order.values() {
             match child {
                 Child::Role(child) => self.walk_node(*child, owed, visit)?,
+                Child::Single(role, framework, client) => {
+                    if !owed || self.nodes.get(*role).is_some_and(|node| node.is_owed) {
+                        visit(*role, *framework, *client)?;
+                    }
+                }
                 Child::Leaf if owed => {}
                 Child::Leaf => {
                     for (_, _, framework, client) in &node.seats {

@@ -150,9 +150,24 @@ impl Quotas {
 
     /// How much more a role may hold, by the limits above it and its own; an absent name is without limit.
     pub(super) fn room(&self, role: &str, ledger: &Ledger) -> Scalars {
+        self.tightest(role, ledger, |_, _| 0)
+    }
+
+    /// As `room`, without what is promised to roles below those limits: beyond what is owed to it, a role gets no more.
+    pub(super) fn spare(&self, role: &str, ledger: &Ledger) -> Scalars {
+        self.tightest(role, ledger, |quota, name| quota.below.get(name).unwrap_or(0))
+    }
+
+    fn tightest(
+        &self,
+        role: &str,
+        ledger: &Ledger,
+        promised: impl Fn(&Quota, &str) -> u64,
+    ) -> Scalars {
         let mut room = Scalars::default();
         for (role, quota) in self.chain(role).filter(|(_, quota)| !quota.limit.is_empty()) {
             for (name, left) in ledger.consumed(role.as_str()).left_to(&quota.limit).iter() {
+                let left = left.saturating_sub(promised(quota, name));
                 if room.get(name).is_none_or(|other| left < other) {
                     room.set(name, left);
                 }

@@ -1,9 +1,13 @@
-//! What a framework has refused in one role, for a while, by agent (Mesos: offer filters).
+//! What frameworks have refused in their roles, for a while, by agent (Mesos: offer filters).
 //!
 //! Part of the mind: a new leader knows none. A refusal hides what lies within it: `refused ⊇ candidate`. Where an
 //! interval is set, it lasts at least until a periodic cycle has seen it, however short it was asked for (MESOS-4302).
+//! They are kept by agent, so that one look at an agent finds all who have refused it.
 
-use std::collections::BTreeMap;
+use super::order::ClientKey;
+use slotmap::SecondaryMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tepui_proto::{AgentId, Bundle, Timestamp};
 
 /// The time, and how many periodic cycles have run before this one.
@@ -17,7 +21,9 @@ pub(super) struct Clock {
 
 #[derive(Debug)]
 struct Refusal {
-    bundle: Bundle,
+    client: ClientKey,
+    /// Many refuse the same of an agent.
+    bundle: Arc<Bundle>,
     until: Timestamp,
     /// How many cycles had run when it was made.
     made: u64,
@@ -29,47 +35,120 @@ impl Refusal {
     }
 }
 
-/// Refusals of one framework in one role.
+/// All that is refused.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
+    /// Each list is sorted by client, and never empty.
     by_agent: BTreeMap<AgentId, Vec<Refusal>>,
+    /// Agents of which a client has refused something.
+    agents: SecondaryMap<ClientKey, BTreeSet<AgentId>>,
+    /// What was refused last.
+    last: Option<Arc<Bundle>>,
+}
+
+/// Where those of a client begin.
+fn place(list: &[Refusal], client: ClientKey) -> usize {
+    list.partition_point(|refusal| refusal.client < client)
+}
+
+/// Those of a client.
+fn of(list: &[Refusal], client: ClientKey) -> impl Iterator<Item = &Refusal> {
+    let rest = list.get(place(list, client)..).unwrap_or_default();
+    rest.iter().take_while(move |refusal| refusal.client == client)
 }
 
 impl Refusals {
-    pub(super) fn refuse(&mut self, agent: AgentId, bundle: Bundle, until: Timestamp, cycles: u64) {
+    /// `made`: how many cycles have run.
+    pub(super) fn refuse(
+        &mut self,
+        client: ClientKey,
+        agent: AgentId,
+        bundle: Bundle,
+        (until, made): (Timestamp, u64),
+    ) {
+        let known = self.last.as_ref().filter(|last| ***last == bundle).map(Arc::clone);
+        let bundle = known.unwrap_or_else(|| Arc::new(bundle));
+        self.last = Some(Arc::clone(&bundle));
         let list = self.by_agent.entry(agent).or_default();
-        // A refusal within another that lasts as long says nothing new.
-        list.retain(|old| old.until > until || !bundle.contains(&old.bundle));
-        list.push(Refusal { bundle, until, made: cycles });
+        if of(list, client).next().is_some() {
+            // A refusal within another that lasts as long says nothing new.
+            let says_more = |old: &Refusal| old.until > until || !bundle.contains(&old.bundle);
+            list.retain(|old| old.client != client || says_more(old));
+        }
+        list.insert(place(list, client), Refusal { client, bundle, until, made });
+        if let Some(agents) = self.agents.entry(client) {
+            agents.or_default().insert(agent);
+        }
     }
 
-    /// Whether all of `candidate` lies within something refused.
-    pub(super) fn hide(&self, agent: AgentId, candidate: &Bundle, clock: Clock) -> bool {
-        let list = self.by_agent.get(&agent);
-        list.is_some_and(|list| {
-            list.iter().any(|refusal| refusal.stands(clock) && refusal.bundle.contains(candidate))
-        })
+    /// Whether all of `candidate` lies within something that the client has refused.
+    pub(super) fn hide(
+        &self,
+        client: ClientKey,
+        agent: AgentId,
+        candidate: &Bundle,
+        clock: Clock,
+    ) -> bool {
+        let Some(list) = self.by_agent.get(&agent) else { return false };
+        of(list, client).any(|refusal| refusal.stands(clock) && refusal.bundle.contains(candidate))
     }
 
-    /// Forgets what has run out on an agent.
-    pub(super) fn expire(&mut self, agent: AgentId, clock: Clock) {
-        if let Some(list) = self.by_agent.get_mut(&agent) {
-            list.retain(|refusal| refusal.stands(clock));
-            if list.is_empty() {
-                self.by_agent.remove(&agent);
+    /// Everybody from whom `candidate` is hidden.
+    pub(super) fn hidden(
+        &self,
+        agent: AgentId,
+        candidate: &Bundle,
+        clock: Clock,
+        mut see: impl FnMut(ClientKey),
+    ) {
+        // The bundle that was looked at last, and whether the candidate lies within it.
+        let mut last: Option<(&Arc<Bundle>, bool)> = None;
+        for refusal in self.by_agent.get(&agent).into_iter().flatten() {
+            let known = last.filter(|(bundle, _)| Arc::ptr_eq(bundle, &refusal.bundle));
+            let is_within = known.map_or_else(|| refusal.bundle.contains(candidate), |(_, is)| is);
+            last = Some((&refusal.bundle, is_within));
+            if is_within && refusal.stands(clock) {
+                see(refusal.client);
             }
         }
     }
 
+    /// Forgets what has run out of what a client refused of an agent.
+    pub(super) fn expire(&mut self, client: ClientKey, agent: AgentId, clock: Clock) {
+        self.retain(client, agent, |refusal| refusal.stands(clock));
+    }
+
+    /// Forgets what everybody refused of an agent.
     pub(super) fn forget_agent(&mut self, agent: AgentId) {
-        self.by_agent.remove(&agent);
+        for refusal in self.by_agent.remove(&agent).unwrap_or_default() {
+            if let Some(agents) = self.agents.get_mut(refusal.client) {
+                agents.remove(&agent);
+            }
+        }
     }
 
-    pub(super) fn forget(&mut self) {
-        self.by_agent.clear();
+    /// Forgets all that a client refused.
+    pub(super) fn forget(&mut self, client: ClientKey) {
+        for agent in self.agents.remove(client).unwrap_or_default() {
+            self.retain(client, agent, |_| false);
+        }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_agent.len()
+    /// Of how many agents a client has refused something.
+    pub(super) fn len(&self, client: ClientKey) -> usize {
+        self.agents.get(client).map_or(0, BTreeSet::len)
+    }
+
+    fn retain(&mut self, client: ClientKey, agent: AgentId, keep: impl Fn(&Refusal) -> bool) {
+        let Some(list) = self.by_agent.get_mut(&agent) else { return };
+        list.retain(|refusal| refusal.client != client || keep(refusal));
+        if of(list, client).next().is_none()
+            && let Some(agents) = self.agents.get_mut(client)
+        {
+            agents.remove(&agent);
+        }
+        if list.is_empty() {
+            self.by_agent.remove(&agent);
+        }
     }
 }

@@ -74,8 +74,8 @@ impl Sites {
     }
 
     pub(super) fn closed_ids(&self) -> impl Iterator<Item = AgentId> {
-        let closed = self.closed > 0;
-        let sites = self.sites.iter().filter(move |_| closed);
+        // Mostly there is none; then nobody is looked at.
+        let sites = (self.closed > 0).then_some(&self.sites).into_iter().flatten();
         sites.filter(|(_, (site, _))| !site.is_open).map(|(id, _)| *id)
     }
 
@@ -226,6 +226,11 @@ impl Constraints {
             verdicts: Vec::new(),
             is_by_host: constraints.iter().any(|c| c.attribute == "@hostname"),
         }
+    }
+
+    /// Whether agents of one class may differ.
+    pub(super) fn is_by_host(&self) -> bool {
+        self.is_by_host
     }
 
     pub(super) fn are_met(&mut self, site: &Site, class: usize) -> bool {

@@ -18,6 +18,8 @@ pub(super) struct Wanted {
     /// Units that are on offer.
     pub(super) offered: u32,
     pub(super) tally: Tally,
+    /// The last look that was counted.
+    pub(super) counted: u64,
 }
 
 impl Wanted {
@@ -27,6 +29,14 @@ impl Wanted {
             want: want.clone(),
             offered,
             tally: Tally::default(),
+            counted: 0,
+        }
+    }
+
+    /// Counts what came of a look, once.
+    pub(super) fn see(&mut self, look: u64, reason: Option<Reason>) {
+        if std::mem::replace(&mut self.counted, look) != look {
+            self.tally.see(reason);
         }
     }
 
@@ -68,9 +78,11 @@ impl Wanted {
         let mut need = Resources::scaled(&want.each, units)?;
         let ports = want.port_count.checked_mul(units)?;
         if bundle.is_plain() {
-            let chosen = bundle.plain().ports.lowest(ports);
+            let rest = bundle.plain().ports.minus(&want.each.ports);
+            let chosen = want.each.ports.union(&rest.lowest(ports));
             return Some(Bundle::from(Resources { ports: chosen, ..need }));
         }
+        need.ports = want.each.ports.clone();
         let mut ports = ports;
         let mut cut = Bundle::default();
         let mut kinds: Vec<_> = bundle.iter().filter(|(kind, _)| self.may_use(kind)).collect();
@@ -92,7 +104,14 @@ impl Wanted {
 }
 
 fn fitting(flat: &Resources, want: &Want, most: u32) -> u32 {
-    let ports = flat.ports.count().checked_div(want.port_count).unwrap_or(u32::MAX);
+    let named = &want.each.ports;
+    if !flat.ports.contains(named) {
+        return 0;
+    }
+    // A port that is named is had once.
+    let most = if named.is_empty() { most } else { most.min(1) };
+    let left = flat.ports.count() - named.count();
+    let ports = left.checked_div(want.port_count).unwrap_or(u32::MAX);
     flat.times(&want.each, most).min(ports)
 }
 
@@ -106,8 +125,11 @@ fn part_of(have: &Resources, need: &mut Resources, ports: &mut u32) -> Resources
     let cpu_milli = take(have.cpu_milli, &mut need.cpu_milli);
     let memory_bytes = take(have.memory_bytes, &mut need.memory_bytes);
     let disk_bytes = take(have.disk_bytes, &mut need.disk_bytes);
-    let chosen = have.ports.lowest(*ports);
+    let named = need.ports.minus(&need.ports.minus(&have.ports));
+    let chosen = have.ports.minus(&named).lowest(*ports);
     *ports -= chosen.count();
+    need.ports = need.ports.minus(&named);
+    let chosen = chosen.union(&named);
     let mut custom = std::collections::BTreeMap::new();
     need.custom.retain(|name, need| match (have.custom.get(name), need) {
         (Some(Custom::Milli(have)), Custom::Milli(need)) => {

@@ -13,8 +13,8 @@ use tepui_proto::control::{Hello, Launch, MasterMessage};
 use tepui_proto::roles::AgentMode;
 use tepui_proto::tasks::OnUnreachable;
 use tepui_proto::{
-    AgentId, Bundle, DurationMs, FrameworkId, LaunchNumber, Reason, Resources, TaskKey, TaskState,
-    Timestamp, limits,
+    AgentId, Bundle, DurationMs, FrameworkId, LaunchNumber, Reason, TaskKey, TaskState, Timestamp,
+    limits,
 };
 
 impl Leader {
@@ -189,9 +189,19 @@ impl Leader {
         }
     }
 
+    /// How gently a task is stopped if nobody says otherwise: with its own grace, and no more than its agent's drain.
     pub(super) fn grace_of(&self, key: &TaskKey) -> DurationMs {
         let live = self.state.task(key).and_then(|task| task.live.as_ref());
-        live.map_or(DurationMs(0), |live| live.spec.grace())
+        live.map_or(DurationMs(0), |live| self.drain_grace(key).min(live.spec.grace()))
+    }
+
+    /// The most grace that a task's agent leaves it.
+    pub(super) fn drain_grace(&self, key: &TaskKey) -> DurationMs {
+        let agent = self.state.task(key).and_then(|task| task.agent);
+        match agent.map(|agent| self.state.mode(agent)) {
+            Some(AgentMode::Draining { grace, .. }) => grace,
+            _ => DurationMs(limits::KILL_GRACE_MS_MAX),
+        }
     }
 
     pub(super) fn on_agent_heard(&mut self, now: Timestamp, connection: ConnectionId) {

@@ -67,7 +67,8 @@ fn check_names(resources: &Resources) -> Result<(), String> {
     Ok(())
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+/// Checks what an operator has named.
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > limits::RESOURCE_NAME_BYTES {
         return Err(format!("{what} has 1 to {} bytes", limits::RESOURCE_NAME_BYTES));
     }
@@ -166,7 +167,7 @@ mod tests {
         }
         let mut many = hello("");
         let kind = |n: usize| PoolKind {
-            reserved_for: vec![Role::from(format!("r{n}"))],
+            reserved_for: vec![Role(format!("r{n}"))],
             ..PoolKind::default()
         };
         many.pools = (0..=limits::POOLS).map(|n| (kind(n), Resources::cpu_memory(1, 0))).collect();

@@ -76,6 +76,8 @@ pub(super) struct FrameworkMind {
     pub(super) strikes: u32,
     /// When the last of them was; all of one instant are one.
     pub(super) struck_at: Timestamp,
+    /// Until then it is served after all others.
+    pub(super) demoted_until: Timestamp,
     pub(super) lost_agents: BTreeSet<String>,
     /// Requests that it was not told of yet.
     pub(super) new_requests: VecDeque<Request>,

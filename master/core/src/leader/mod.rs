@@ -137,7 +137,7 @@ impl Leader {
         self.end_frameworks(step);
         self.end_drains(step);
         self.place_schedulers(step);
-        self.make_offers(now);
+        self.make_offers(step.now);
         self.preempt(step);
         self.make_inverse_offers(step.now);
         self.send_turns(step);

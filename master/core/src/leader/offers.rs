@@ -196,15 +196,11 @@ impl Leader {
         let wants = self.state.frameworks.get(&grant.framework).and_then(|f| f.wants.as_ref());
         let mut wants = wants.into_iter().flatten();
         let is_lent = wants.any(|known| Some(known.id) == want && known.revocable);
-        let new_offers = self
-            .mind
-            .frameworks
-            .get(&grant.framework)
-            .into_iter()
-            .flat_map(|mind| &mind.new_offers);
-        let untold = new_offers.copied().find(|id| {
+        // An agent has few offers; a framework may have been given thousands in this very cycle.
+        let untold = self.mind.offers.of_agent(grant.agent).find(|id| {
             self.mind.offers.get(*id).is_some_and(|offer| {
-                offer.agent == grant.agent
+                !offer.told
+                    && offer.framework == grant.framework
                     && offer.role == grant.role
                     && offer.want.map(|(want, _)| want) == want
             })

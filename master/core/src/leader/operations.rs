@@ -1,7 +1,8 @@
 //! Reservations and volumes: what of an agent's resources becomes what, asked for by operators and schedulers alike.
 //!
 //! Plans only: the entry that says `from` and `to` is what moves them. A reservation is undone by who may hold it; what
-//! the agent's operator reserved when it started stays reserved.
+//! the agent's operator reserved when it started stays reserved. Its one surprise: for an operator, offers of the agent are
+//! taken back where what is free is not enough, as in Mesos.
 
 use super::answers::Draft;
 use super::launches::Pool;
@@ -10,11 +11,13 @@ use crate::allocator::is_at_or_below;
 use crate::effect::ReplyBody;
 use crate::entry::{Conversion, EntryKind};
 use crate::input::Ticket;
+use crate::ledger::paths;
+use crate::policy::PolicyError;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::calls::{NewVolume, Operation, Reservation};
 use tepui_proto::resources::bundle::VolumeKind;
 use tepui_proto::roles::AgentOperation;
-use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, Scalars, names};
+use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, Scalars, TaskId, names};
 
 impl Leader {
     pub(super) fn on_operation_requested(
@@ -24,40 +27,101 @@ impl Leader {
         agent: &str,
         operation: &AgentOperation,
     ) {
-        let planned = self.agent_named(agent).and_then(|id| self.plan_free(id, operation));
-        let answer = planned.map(|conversion| {
+        let planned = self.agent_named(agent).and_then(|id| self.plan_operators(id, operation));
+        let answer = planned.map(|(conversion, needs_offers)| {
             let agent = conversion.agent;
+            if needs_offers {
+                self.rescind_agent(agent);
+            }
+            let reserved = conversion.to.pools().filter_map(|(kind, _)| kind.owner().cloned());
+            let reserved: Vec<Role> = reserved.collect();
             self.propose(step, EntryKind::Converted(conversion));
+            for path in reserved.iter().flat_map(|role| paths(role.as_str())) {
+                self.enforce_limit(&Role::from(path));
+            }
             self.mind.dirty.insert(agent);
             ReplyBody::Done
         });
         reply(step.fx, ticket, answer);
     }
 
-    /// What an operator's operation does to what is free.
-    fn plan_free(&self, agent: AgentId, operation: &AgentOperation) -> Result<Conversion, Refusal> {
-        let accounts = self.state.ledger.agent(agent);
-        let free = accounts.map(|accounts| accounts.offerable.free().clone()).unwrap_or_default();
+    /// What an operator's operation does to what is free, or else to what is free once offers are taken back; which of
+    /// the two is the second part.
+    fn plan_operators(
+        &self,
+        agent: AgentId,
+        operation: &AgentOperation,
+    ) -> Result<(Conversion, bool), Refusal> {
         let operation = match operation.clone() {
-            AgentOperation::Reserve(reservation) => {
-                self.check_room(&reservation)?;
-                Operation::Reserve(reservation)
-            }
+            AgentOperation::Reserve(reservation) => Operation::Reserve(reservation),
             AgentOperation::Unreserve(reservation) => Operation::Unreserve(reservation),
             AgentOperation::CreateVolume(volume) => Operation::CreateVolume(volume),
             AgentOperation::DestroyVolume(id) => Operation::DestroyVolume(id),
         };
-        self.plan(agent, &free, &operation, None)
+        let account = self.state.ledger.agent(agent).map(|accounts| &accounts.offerable);
+        let account = account.cloned().unwrap_or_default();
+        let (conversion, needs_offers) = match self.plan(agent, account.free(), &operation, None) {
+            // Copies of a shared volume may be on offer though it is free.
+            Ok(conversion) => {
+                let is_destroyed = matches!(operation, Operation::DestroyVolume(_));
+                let is_offered = |kind: &PoolKind| !account.offered.get(kind).is_empty();
+                let needs = conversion.from.pools().any(|(kind, _)| is_offered(kind));
+                (conversion, needs && is_destroyed)
+            }
+            Err(refusal) if account.offered.is_empty() => return Err(refusal),
+            Err(refusal) => {
+                let unused = account.total.saturating_sub(&account.used);
+                let planned = self.plan(agent, &unused, &operation, None);
+                (planned.map_err(|_also| refusal)?, true)
+            }
+        };
+        self.check_limits(&conversion, None)?;
+        Ok((conversion, needs_offers))
     }
 
-    /// What is reserved counts against the role's limits, used or not.
-    fn check_room(&self, reservation: &Reservation) -> Result<(), Refusal> {
-        for (role, _) in self.state.policy.roles() {
-            if is_at_or_below(reservation.role.as_str(), role.as_str()) {
-                let mut consumed = self.state.ledger.consumed(role.as_str());
-                consumed.add(&reservation.resources);
-                let checked = self.state.policy.check_used(role, &consumed);
-                checked.map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    /// What is reserved counts against limits, used or not: at each role that it did not count for before. With an
+    /// acceptance: its turn so far, and what it has left.
+    fn check_limits(
+        &self,
+        conversion: &Conversion,
+        asker: Option<(&Draft, &Pool)>,
+    ) -> Result<(), Refusal> {
+        for (role, policy) in self.state.policy.roles().filter(|(_, p)| !p.limit.is_empty()) {
+            let is_below = |of: &Role| is_at_or_below(of.as_str(), role.as_str());
+            let is_reserved = |kind: &PoolKind| kind.owner().is_some_and(is_below);
+            let has_offers = asker.is_some_and(|(_, pool)| is_below(&pool.offer.role));
+            let counts = |kind: &PoolKind| {
+                is_reserved(kind) || (has_offers && !kind.is_reserved() && !kind.revocable)
+            };
+            let is_new = conversion.from.iter().any(|(kind, _)| !counts(kind));
+            if !is_new || !conversion.to.pools().any(|(kind, _)| is_reserved(kind)) {
+                continue;
+            }
+            let mut held = match asker {
+                // What other offers hold can be taken back.
+                None => self.used_by(role),
+                Some(_) => self.state.ledger.consumed(role.as_str()),
+            };
+            let (draft, pool) = asker.unzip();
+            for before in draft.into_iter().flat_map(|draft| &draft.conversions) {
+                held.add_pools(&before.to, is_reserved);
+                held.remove_pools(&before.from, is_reserved);
+            }
+            let launches = draft.into_iter().flat_map(|draft| &draft.turn.launches);
+            for launch in launches.filter(|launch| is_below(&launch.role)) {
+                let held_by = |(id, _): &&(TaskId, Bundle)| *id == launch.spec.id;
+                let pooled = draft.and_then(|draft| draft.held.iter().find(held_by));
+                let plain = pooled.map_or(&launch.spec.resources, |(_, held)| held.plain());
+                held.add(plain);
+            }
+            if let Some(pool) = pool.filter(|_| has_offers) {
+                held.add(pool.left.plain());
+            }
+            held.add_pools(&conversion.to, is_reserved);
+            if let Some(name) = held.exceeds(&policy.limit) {
+                let (role, name) = (role.clone(), name.to_owned());
+                let error = PolicyError::OverUsed { role, name };
+                return Err(Refusal::new(error.code(), error.to_string()));
             }
         }
         Ok(())
@@ -73,6 +137,7 @@ impl Leader {
         let agent = pool.offer.agent;
         let conversion =
             self.plan(agent, &pool.left, operation, Some((&pool.offer.role, draft)))?;
+        self.check_limits(&conversion, Some((draft, pool)))?;
         let left = pool.left.checked_sub(&conversion.from);
         let left = left.and_then(|left| left.checked_add(&conversion.to));
         pool.left = left.ok_or_else(|| not_free("the offers do not hold it"))?;
@@ -94,6 +159,7 @@ impl Leader {
                 reserve(have, reservation)?
             }
             Operation::Unreserve(reservation) => {
+                check_role(&reservation.role, asker.map(|(role, _)| role))?;
                 let (from, to) = unreserve(have, reservation)?;
                 if !self.was_made(agent, &from, asker.map(|(_, draft)| draft)) {
                     return Err(not_free("the agent's operator reserved it when it started"));
@@ -106,13 +172,21 @@ impl Leader {
                 create_volume(have, volume)?
             }
             Operation::DestroyVolume(id) => {
+                names::check_name(id).map_err(|error| invalid(&error.to_string()))?;
                 let (from, to) = destroy_volume(have, id)?;
-                let accounts = self.state.ledger.agent(agent);
-                let used = |kind: &PoolKind| {
-                    accounts.is_some_and(|a| !a.offerable.used.get(kind).is_empty())
-                };
-                if from.pools().any(|(kind, _)| kind.is_shared() && used(kind)) {
-                    return Err(not_free("the volume is in use"));
+                for (kind, _) in from.pools() {
+                    if let Some((own, owner)) = asker.map(|(role, _)| role).zip(kind.owner()) {
+                        check_role(owner, Some(own))?;
+                    }
+                    // The offers of the one who asks are closed already.
+                    let account = self.state.ledger.agent(agent).map(|a| &a.offerable);
+                    let is_out = account.is_some_and(|account| {
+                        let is_offered = !account.offered.get(kind).is_empty();
+                        !account.used.get(kind).is_empty() || (asker.is_some() && is_offered)
+                    });
+                    if kind.is_shared() && is_out {
+                        return Err(not_free("the volume is in use"));
+                    }
                 }
                 (from, to)
             }

@@ -1,28 +1,36 @@
 //! Preemption: a role below its guarantee gets back what revocable tasks hold, and what roles hold beyond their limits.
 //!
-//! Only where a want of such a role fits nowhere, and only on one agent at a time: the one where the loss is least (the
-//! highest priority that has to go, then how many go). Among tasks the lowest priority goes first, then the newest. They
-//! are asked to stop with their grace, then stopped. Its one surprise: a framework that states no wants preempts nobody,
-//! since nobody knows what would help it.
+//! Only where a want of such a role fits nowhere, what is on offer elsewhere included, and only on one agent at a time:
+//! the one where the loss is least (the highest priority that has to go, then how many go). Among tasks the lowest
+//! priority goes first, then the newest. They are asked to stop with their grace, then stopped. Its one surprise: a
+//! framework that states no wants preempts nobody, since nobody knows what would help it.
 
 use super::deadlines::Deadline;
 use super::{Leader, Step};
 use crate::allocator::is_at_or_below;
+use crate::ledger::paths;
 use crate::state::State;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use tepui_proto::calls::Want;
 use tepui_proto::{
-    AgentId, DurationMs, LaunchNumber, Reason, Resources, Role, TaskKey, TaskState, limits,
+    AgentId, Bundle, DurationMs, LaunchNumber, PoolKind, Reason, Resources, Role, TaskKey,
+    TaskState, limits,
 };
 
 /// Agents that are looked at for one want.
 const AGENTS: usize = 1_000;
+/// Agents that have some are offered only to who wants some.
+const GPUS: &str = "gpus";
 
 /// A task that could go.
 struct Victim {
     key: TaskKey,
+    role: Role,
     priority: i32,
+    is_revocable: bool,
     launch: LaunchNumber,
+    /// What the needy role could use of what it holds.
     resources: Resources,
 }
 
@@ -44,10 +52,11 @@ impl Leader {
         self.mind.preempt_at = step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS));
         self.mind.deadlines.set(self.mind.preempt_at, Deadline::Preempt);
         for (role, want) in needs {
-            if self.is_coming(&want) {
+            let agents = self.suiting(&want);
+            if self.is_coming(&role, &want, &agents) {
                 continue;
             }
-            let Some(victims) = self.victims(&role, &want) else { continue };
+            let Some(victims) = self.victims(&role, &want, &agents) else { continue };
             let message = format!("`{role}` is below its guarantee");
             self.move_tasks(step, &victims, TaskState::Killing, Reason::Preempted, &message);
             for key in victims {
@@ -57,28 +66,46 @@ impl Leader {
         }
     }
 
-    /// Whether what is being stopped already makes room for one unit.
-    fn is_coming(&self, want: &Want) -> bool {
+    /// Whether one unit fits somewhere, or will: where what is on offer comes back, or where tasks are being stopped.
+    fn is_coming(&self, role: &Role, want: &Want, agents: &[AgentId]) -> bool {
         let mut coming: BTreeMap<AgentId, Resources> = BTreeMap::new();
         for key in &self.mind.preempted {
-            let Some(task) = self.state.task(key) else { continue };
-            let Some(agent) = task.agent else { continue };
-            let sum = coming.entry(agent).or_insert_with(|| self.free(agent));
-            *sum = sum.checked_add(&task.resources).unwrap_or_default();
+            let Some((agent, amount)) = self.given_up(key, role) else { continue };
+            let sum = coming.entry(agent).or_default();
+            *sum = sum.checked_add(&amount).unwrap_or_default();
         }
-        coming.values().any(|room| room.contains(&want.each))
+        agents.iter().any(|agent| {
+            let Some(accounts) = self.state.ledger.agent(*agent) else { return false };
+            let room = accounts.offerable.free().checked_add(&accounts.offerable.offered);
+            let room = room.map(|room| usable(&room, role)).unwrap_or_default();
+            let more = coming.remove(agent).unwrap_or_default();
+            fits(&room.checked_add(&more).unwrap_or_default(), want)
+        })
     }
 
-    fn free(&self, agent: AgentId) -> Resources {
-        let accounts = self.state.ledger.agent(agent);
-        accounts.map(|accounts| accounts.offerable.free().plain().clone()).unwrap_or_default()
+    /// What the end of a task makes room for in a role, and where.
+    fn given_up(&self, key: &TaskKey, role: &Role) -> Option<(AgentId, Resources)> {
+        let task = self.state.task(key)?;
+        Some((task.agent?, usable(&self.state.held_by(key, &task.resources), role)))
+    }
+
+    /// Agents whose resources this want could be given.
+    fn suiting(&self, want: &Want) -> Vec<AgentId> {
+        let wants_gpus = want.each.custom.contains_key(GPUS);
+        let suits = |agent: &AgentId| {
+            let total = self.state.ledger.agent(*agent).map(|accounts| &accounts.offerable.total);
+            let has_gpus = |total: &Bundle| total.iter().any(|(_, r)| r.custom.contains_key(GPUS));
+            wants_gpus || !total.is_some_and(has_gpus)
+        };
+        self.mind.allocator.meeting(want).into_iter().filter(suits).collect()
     }
 
     /// The tasks of one agent whose end makes room for one unit, with the least loss.
-    fn victims(&self, role: &Role, want: &Want) -> Option<Vec<TaskKey>> {
+    fn victims(&self, role: &Role, want: &Want, agents: &[AgentId]) -> Option<Vec<TaskKey>> {
+        let full = self.full_above(role, want);
         let mut best: Option<((i32, usize), Vec<TaskKey>)> = None;
-        for agent in self.mind.allocator.meeting(want).into_iter().take(AGENTS) {
-            let Some(found) = self.victims_on(agent, role, want) else { continue };
+        for agent in agents.iter().take(AGENTS) {
+            let Some(found) = self.victims_on(*agent, (role, want), &full) else { continue };
             if best.as_ref().is_none_or(|(loss, _)| found.0 < *loss) {
                 best = Some(found);
             }
@@ -86,21 +113,36 @@ impl Leader {
         best.map(|(_, victims)| victims)
     }
 
+    /// Roles at or above this one whose limits leave no room for a unit: only what their own subtrees give up helps.
+    fn full_above<'a>(&self, role: &'a Role, want: &Want) -> Vec<&'a str> {
+        let is_full = |path: &&str| {
+            let Some(policy) = self.state.policy.role(&Role::from(*path)) else { return false };
+            let mut held = self.state.ledger.consumed(path);
+            held.add(&want.each);
+            held.exceeds(&policy.limit).is_some()
+        };
+        paths(role.as_str()).filter(is_full).collect()
+    }
+
     fn victims_on(
         &self,
         agent: AgentId,
-        role: &Role,
-        want: &Want,
+        needs: (&Role, &Want),
+        full: &[&str],
     ) -> Option<((i32, usize), Vec<TaskKey>)> {
+        let (role, want) = needs;
         let record = self.state.agents.get(&agent)?;
-        let mut room = self.free(agent);
+        let mut room = usable(self.state.ledger.agent(agent)?.offerable.free(), role);
         let mut victims: Vec<Victim> =
-            record.launches.values().filter_map(|key| self.victim(key, role)).collect();
-        victims.sort_by_key(|victim| (victim.priority, std::cmp::Reverse(victim.launch)));
+            record.launches.values().filter_map(|key| self.victim(key, role, full)).collect();
+        victims.sort_by_key(|victim| (victim.priority, Reverse(victim.launch)));
         let mut chosen: Vec<Victim> = Vec::new();
         for victim in victims {
             if fits(&room, want) {
                 break;
+            }
+            if !victim.is_revocable && !self.is_over_limit(&victim.role, &chosen) {
+                continue;
             }
             room = room.checked_add(&victim.resources)?;
             chosen.push(victim);
@@ -117,37 +159,75 @@ impl Leader {
                 chosen.remove(at);
             }
         }
+        if full.iter().any(|path| self.stays_full(path, want, &chosen)) {
+            return None;
+        }
         let highest = chosen.iter().map(|victim| victim.priority).max()?;
         let count = chosen.len();
         Some(((highest, count), chosen.into_iter().map(|victim| victim.key).collect()))
     }
 
-    /// A task that may be stopped for this role: revocable, or of a role beyond its limit.
-    fn victim(&self, key: &TaskKey, role: &Role) -> Option<Victim> {
+    /// Whether a limit leaves no room for a unit even without these.
+    fn stays_full(&self, path: &str, want: &Want, chosen: &[Victim]) -> bool {
+        let Some(policy) = self.state.policy.role(&Role::from(path)) else { return false };
+        let mut held = self.state.ledger.consumed(path);
+        chosen.iter().for_each(|victim| held.remove(&victim.resources));
+        held.add(&want.each);
+        held.exceeds(&policy.limit).is_some()
+    }
+
+    /// A task that might be stopped for this role: one that runs, elsewhere, and whose end would help.
+    fn victim(&self, key: &TaskKey, role: &Role, full: &[&str]) -> Option<Victim> {
         let task = self.state.task(key)?;
         let spec = &task.live.as_ref()?.spec;
         let runs = matches!(
             task.status.state,
             TaskState::Staging | TaskState::Starting | TaskState::Running
         );
-        if !runs || is_at_or_below(task.role.as_str(), role.as_str()) {
+        let of = task.role.as_str();
+        let helps = full.iter().all(|path| is_at_or_below(of, path));
+        if !runs || !helps || is_at_or_below(of, role.as_str()) {
             return None;
         }
-        if !spec.is_revocable() && !self.is_over_limit(&task.role) {
+        let (_, resources) = self.given_up(key, role)?;
+        if resources.is_empty() {
             return None;
         }
-        let key = key.clone();
-        let (launch, resources) = (task.launch, task.resources.clone());
-        Some(Victim { key, priority: spec.priority, launch, resources })
+        let (key, launch, role) = (key.clone(), task.launch, task.role.clone());
+        let (priority, is_revocable) = (spec.priority, spec.is_revocable());
+        Some(Victim { key, role, priority, is_revocable, launch, resources })
     }
 
-    /// Whether a role, or one above it, holds more than its limit.
-    fn is_over_limit(&self, role: &Role) -> bool {
-        crate::ledger::paths(role.as_str()).any(|path| {
+    /// Whether a role, or one above it, holds more than its limit even without what is being stopped and these.
+    fn is_over_limit(&self, role: &Role, chosen: &[Victim]) -> bool {
+        paths(role.as_str()).any(|path| {
             let Some(policy) = self.state.policy.role(&Role::from(path)) else { return false };
-            self.state.ledger.consumed(path).exceeds(&policy.limit).is_some()
+            let mut held = self.state.ledger.consumed(path);
+            if held.exceeds(&policy.limit).is_none() {
+                return false;
+            }
+            let is_below = |of: &Role| is_at_or_below(of.as_str(), path);
+            for victim in chosen.iter().filter(|victim| is_below(&victim.role)) {
+                held.remove(&victim.resources);
+            }
+            for key in &self.mind.preempted {
+                let task = self.state.task(key).filter(|task| is_below(&task.role));
+                if let Some(task) = task {
+                    held.remove(self.state.held_by(key, &task.resources).plain());
+                }
+            }
+            held.exceeds(&policy.limit).is_some()
         })
     }
+}
+
+/// What of a bundle a role's units could be cut from.
+fn usable(bundle: &Bundle, role: &Role) -> Resources {
+    let may_use = |kind: &PoolKind| {
+        let is_own = kind.owner().is_none_or(|owner| is_at_or_below(role.as_str(), owner.as_str()));
+        is_own && !kind.revocable && !kind.is_whole() && kind.disk.volume.is_none()
+    };
+    bundle.retained(|kind, _| may_use(kind)).flat().unwrap_or_default()
 }
 
 fn fits(room: &Resources, want: &Want) -> bool {

@@ -3,6 +3,7 @@
 //! A limit below what is offered takes offers back; weights that change take back all of them, as in Mesos, so that the
 //! next offers are by the new shares.
 
+use super::claims::check_name;
 use super::{Leader, Step, reply};
 use crate::effect::ReplyBody;
 use crate::entry::EntryKind;
@@ -50,6 +51,12 @@ impl Leader {
                 let role = change.role.as_str().chars().take(64).collect::<String>();
                 Refusal::new(Code::RoleInvalid, format!("`{}`: {error}", role.escape_debug()))
             })?;
+            for amounts in [&change.guarantee, &change.limit].into_iter().flatten() {
+                for (name, _) in amounts.iter() {
+                    check_name("a resource's name", name)
+                        .map_err(|message| Refusal::new(Code::QuotaInvalid, message))?;
+                }
+            }
             let before = policy.role(&change.role).cloned().unwrap_or_default();
             policy.set(change.role.clone(), merged(before, change));
         }
@@ -68,7 +75,7 @@ impl Leader {
     }
 
     /// What counts against a role's quota without its offers, which can be taken back.
-    fn used_by(&self, role: &Role) -> Quantities {
+    pub(super) fn used_by(&self, role: &Role) -> Quantities {
         let mut used = self.state.ledger.consumed(role.as_str());
         let is_charged = |kind: &PoolKind| !kind.is_reserved() && !kind.revocable;
         for offer in self.offers_below(role).filter_map(|id| self.mind.offers.get(id)) {
@@ -98,7 +105,7 @@ impl Leader {
     }
 
     /// Takes offers back until the role holds no more than its limit, or has none.
-    fn enforce_limit(&mut self, role: &Role) {
+    pub(super) fn enforce_limit(&mut self, role: &Role) {
         for id in self.offers_below(role).collect::<Vec<_>>() {
             let consumed = self.state.ledger.consumed(role.as_str());
             if self.state.policy.check_used(role, &consumed).is_ok() {

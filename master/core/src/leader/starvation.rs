@@ -15,9 +15,9 @@ pub(super) enum Strike {
     Declined,
 }
 
-/// Doubled so many times, up to the longest demotion.
+/// Doubled so many times.
 fn doubled(span_ms: u64, times: u32) -> u64 {
-    span_ms.saturating_mul(1 << times.min(32)).min(limits::DEMOTION_MS_MAX)
+    span_ms.saturating_mul(1 << times.min(32))
 }
 
 impl Leader {
@@ -45,13 +45,22 @@ impl Leader {
                 doubled(limits::ALLOCATION_INTERVAL_MS, mind.strikes - limits::DECLINES_FREE)
             }
         };
-        self.mind.allocator.demote(id, now.after(DurationMs(span)));
+        // However many take turns at it, at least half of the time is left to those who do not.
+        let struck = self.mind.frameworks.values().filter(|mind| mind.strikes > 0).count();
+        let turns = u64::try_from(struck).unwrap_or(u64::MAX);
+        let most = turns.saturating_mul(2 * limits::OFFER_TIMEOUT_MS).max(limits::DEMOTION_MS_MAX);
+        let mind = self.mind.framework(id);
+        // A strike of the milder kind does not shorten what one of the other has brought.
+        let until = now.after(DurationMs(span.min(most))).max(mind.demoted_until);
+        mind.demoted_until = until;
+        self.mind.allocator.demote(id, until);
     }
 
     /// Who uses what it is offered is served in its turn.
     pub(super) fn clear_strikes(&mut self, id: FrameworkId) {
         let mind = self.mind.framework(id);
         if std::mem::take(&mut mind.strikes) > 0 {
+            mind.demoted_until = Timestamp(0);
             self.mind.allocator.demote(id, Timestamp(0));
         }
     }

@@ -356,7 +356,7 @@ impl Leader {
         let launch = task.launch;
         if let Some(connection) = task.agent.and_then(|agent| self.mind.connection(agent)) {
             let grace = grace.unwrap_or_else(|| self.grace_of(key));
-            let grace = DurationMs(grace.0.min(limits::KILL_GRACE_MS_MAX));
+            let grace = grace.min(self.drain_grace(key));
             let message =
                 MasterMessage::Kill { term: self.state.term(), launch, key: key.clone(), grace };
             fx.orders.push(Effect::Send { connection, message });

@@ -13,8 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::events::{InverseOffer, Unavailability};
 use tepui_proto::roles::AgentMode;
 use tepui_proto::{
-    AgentHandle, AgentId, DurationMs, FrameworkId, OfferId, Reason, TaskKey, TaskState, Timestamp,
-    limits,
+    AgentHandle, AgentId, FrameworkId, OfferId, Reason, TaskKey, TaskState, Timestamp, limits,
 };
 
 /// Inverse offers that are out, by identifier and by agent.
@@ -61,10 +60,10 @@ impl Leader {
                 self.mind.unplaced.extend(self.waiting_for_a_place());
             }
             AgentMode::Inactive | AgentMode::Drained => self.rescind_agent(id),
-            AgentMode::Draining { grace, .. } => {
+            AgentMode::Draining { .. } => {
                 self.rescind_agent(id);
                 self.lose_hosted(step, id, "its agent is being drained");
-                self.stop_tasks(step, id, grace);
+                self.stop_tasks(step, id);
                 self.end_drain(step, id);
             }
             AgentMode::Gone => {
@@ -98,14 +97,13 @@ impl Leader {
         agent.into_iter().flat_map(|agent| agent.launches.values().cloned()).collect()
     }
 
-    /// Asks all tasks of an agent to stop, none with more grace than this.
-    fn stop_tasks(&mut self, step: &mut Step<'_>, id: AgentId, grace: DurationMs) {
+    /// Asks all tasks of an agent to stop, none with more grace than its drain leaves them.
+    fn stop_tasks(&mut self, step: &mut Step<'_>, id: AgentId) {
         let keys = self.tasks_of(id);
         let message = "its agent is being drained";
         self.move_tasks(step, &keys, TaskState::Killing, Reason::AgentDraining, message);
         for key in keys {
-            let grace = self.grace_of(&key).min(grace);
-            self.send_kill(&key, Some(grace), step.fx);
+            self.send_kill(&key, None, step.fx);
         }
     }
 

@@ -231,7 +231,10 @@ impl Ledger {
         back: bool,
     ) -> Result<(), LedgerError> {
         self.settle(agent, back, |account| {
-            account.used = account.used.checked_add(bundle).ok_or(LedgerError::Short)?;
+            let used = account.used.checked_add(bundle).ok_or(LedgerError::Short)?;
+            // Before anything has changed: all that is out has a sum.
+            let _in_range = account.offered.checked_add(&used).ok_or(LedgerError::Short)?;
+            account.used = used;
             Ok(())
         })?;
         self.sums.hold(agent, holder, bundle);
@@ -291,14 +294,21 @@ impl Ledger {
         from: &Bundle,
         to: &Bundle,
     ) -> Result<(), LedgerError> {
-        self.take_back(agent, holder, from)?;
-        match self.convert(agent, from, to) {
-            Ok(()) => self.offer(agent, holder, to),
-            Err(error) => {
-                self.offer(agent, holder, from)?;
-                Err(error)
-            }
-        }
+        let accounts = self.agents.get(&agent).ok_or(LedgerError::NoAgent)?;
+        let account = &accounts.offerable;
+        let swapped = |bundle: &Bundle| bundle.checked_sub(from)?.checked_add(to);
+        let total = swapped(&account.total).ok_or(LedgerError::Short)?;
+        let offered = swapped(&account.offered).ok_or(LedgerError::Short)?;
+        let _in_range = offered.checked_add(&account.used).ok_or(LedgerError::Short)?;
+        self.change(agent, |accounts| {
+            accounts.offerable.total = total;
+            accounts.offerable.offered = offered;
+            let _in_range = accounts.offerable.balance();
+        });
+        self.freed.insert(agent);
+        self.sums.let_go(agent, holder, from);
+        self.sums.hold(agent, holder, to);
+        Ok(())
     }
 
     /// Changes what is out of one account, and keeps what is free in step.

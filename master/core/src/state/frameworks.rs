@@ -179,6 +179,11 @@ impl State {
         self.frameworks.get(&id)
     }
 
+    /// All of them, in order.
+    pub fn frameworks(&self) -> impl Iterator<Item = (FrameworkId, &Framework)> {
+        self.frameworks.iter().map(|(id, framework)| (*id, framework))
+    }
+
     /// The newest framework of that name.
     pub fn framework_named(
         &self,

@@ -34,6 +34,27 @@ fn common(a: &Bundle, b: &Bundle) -> Bundle {
     a.saturating_sub(&a.saturating_sub(b))
 }
 
+/// What was made of an agent that has shrunk below it: what it lacks is missing first of what can be split, and a volume
+/// is there whole or not at all.
+fn without(made: &Bundle, lacking: Resources) -> Bundle {
+    if lacking.is_empty() {
+        return made.clone();
+    }
+    let mut left = Bundle::default();
+    let mut lacking = lacking;
+    let is_one = |kind: &PoolKind| kind.is_whole() || kind.disk.volume.is_some();
+    let (ones, others): (Vec<_>, Vec<_>) = made.iter().partition(|(kind, _)| is_one(kind));
+    for (kind, amount) in others.into_iter().chain(ones) {
+        let part = amount.saturating_sub(&lacking);
+        lacking = lacking.saturating_sub(amount);
+        if part == *amount || !is_one(kind) {
+            // Kinds are told apart, so nothing is there twice.
+            let _added = left.add_pool(kind.clone(), part);
+        }
+    }
+    left
+}
+
 impl State {
     /// What was made of an agent, if anything was.
     pub fn provision(&self, agent: AgentId) -> Option<&Provision> {
@@ -50,9 +71,12 @@ impl State {
         self.pooled.get(key).cloned().unwrap_or_else(|| Bundle::from(resources.clone()))
     }
 
-    /// Tells the ledger what an agent has, after all that was made of it.
+    /// Tells the ledger what an agent has, after all that was made of it. What is gone has nothing.
     pub(super) fn settle_total(&mut self, id: AgentId) {
         let Some(agent) = self.agents.get(&id) else { return };
+        if self.mode(id) == AgentMode::Gone {
+            return self.ledger.set_agent(id, Bundle::default(), Resources::default());
+        }
         let back = held_back(&agent.resources);
         let all = Bundle::from(agent.resources.saturating_sub(&back));
         let total = match self.provisions.get(&id) {
@@ -60,7 +84,9 @@ impl State {
             Some(provision) => {
                 let own = all.checked_add(&provision.declared).unwrap_or(all);
                 let left = own.saturating_sub(&provision.taken);
-                left.checked_add(&provision.made).unwrap_or(left)
+                let lacking = provision.taken.saturating_sub(&own).flat().unwrap_or_default();
+                let made = without(&provision.made, lacking);
+                left.checked_add(&made).unwrap_or(left)
             }
         };
         self.ledger.set_agent(id, total, back);
@@ -98,6 +124,7 @@ impl State {
 
     pub(super) fn apply_mode(&mut self, id: AgentId, mode: AgentMode) {
         self.with_provision(id, |provision| provision.mode = mode);
+        self.settle_total(id);
     }
 
     pub(super) fn apply_maintenance(&mut self, id: AgentId, when: Option<Unavailability>) {

@@ -3,7 +3,6 @@
 //! Owns no rule of who is offered what; what is derived from it stands in `tree`, `quota` and `judge`.
 
 use super::amounts::Amounts;
-use super::served::Served;
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_master_core::allocator::{Ask, Settings, Site};
 use tepui_master_core::policy::Policy;
@@ -52,7 +51,8 @@ pub(crate) struct Books {
     pub(crate) asks: BTreeMap<FrameworkId, Ask>,
     pub(crate) holdings: Vec<Holding>,
     pub(crate) refusals: Vec<Refusal>,
-    pub(crate) served: Served,
+    /// Who is served after all others until then.
+    pub(crate) demoted: BTreeMap<(Role, FrameworkId), Timestamp>,
     pub(crate) now: Timestamp,
     /// Periodic cycles that have run.
     pub(crate) cycles: u64,
@@ -61,6 +61,13 @@ pub(crate) struct Books {
 /// Whether `role` is `above` or below it.
 pub(crate) fn is_within(role: &Role, above: &str) -> bool {
     role.as_str() == above || role.as_str().starts_with(&format!("{above}/"))
+}
+
+/// A role and those above it, the topmost first.
+pub(crate) fn path(role: &Role) -> Vec<Role> {
+    let ends = role.as_str().match_indices('/').map(|(at, _)| at);
+    let ends = ends.chain([role.as_str().len()]);
+    ends.filter_map(|end| role.as_str().get(..end)).map(Role::from).collect()
 }
 
 /// Anyone's, and charged to quotas.
@@ -173,6 +180,10 @@ impl Books {
             && ask.roles.contains(role)
             && !ask.suppressed.contains(role)
             && (ask.wants.is_none() || wants.any(|want| self.units_left(framework, want) > 0))
+    }
+
+    pub(crate) fn is_demoted(&self, role: &Role, framework: FrameworkId) -> bool {
+        self.demoted.get(&(role.clone(), framework)).is_some_and(|until| self.now < *until)
     }
 
     /// Whether one refusal that stands covers all of this.

@@ -4,7 +4,8 @@
 
 use super::amounts::Amounts;
 use super::books::{Books, Holding};
-use super::judge::{Pass, Question, Taken, Take, judge};
+use super::judge::{Pass, Question, Take, Taken, judge};
+use super::served::Served;
 use super::{quota, tree, units};
 use tepui_master_core::allocator::Share;
 use tepui_proto::roles::Packing;
@@ -15,17 +16,21 @@ type Client = (Role, FrameworkId);
 /// One cycle under way.
 struct Cycle<'a> {
     books: &'a mut Books,
+    served: &'a mut Served,
     taken: Taken,
     pass: Pass,
+    /// Whether those are served who are served last.
+    is_last_call: bool,
 }
 
 /// Gives out what is free of these agents. What is given out stands in the books as offered when this returns.
-pub(crate) fn allocate(books: &mut Books, agents: &[AgentId]) {
+pub(crate) fn allocate(books: &mut Books, served: &mut Served, agents: &[AgentId]) {
     let is_open = |id: &AgentId| books.agents.get(id).is_some_and(|agent| agent.site.is_open);
     let has_room = |id: &&AgentId| is_open(id) && !books.free(**id).is_empty();
     let agents: Vec<AgentId> = agents.iter().filter(has_room).copied().collect();
     let is_owing = !quota::required(books).is_none();
-    let mut cycle = Cycle { books, taken: Taken::new(), pass: Pass::Owed };
+    let mut cycle =
+        Cycle { books, served, taken: Taken::new(), pass: Pass::Owed, is_last_call: false };
     if is_owing {
         cycle.passes(&agents);
     }
@@ -34,7 +39,7 @@ pub(crate) fn allocate(books: &mut Books, agents: &[AgentId]) {
 }
 
 impl Cycle<'_> {
-    /// Looks at each agent, and again at those of which somebody took a unit and would take another.
+    /// Looks at each agent, and again at those that are to be looked at again.
     fn passes(&mut self, agents: &[AgentId]) {
         let mut agents = agents.to_vec();
         while !agents.is_empty() {
@@ -57,7 +62,8 @@ impl Cycle<'_> {
 
     fn room(&self, agent: AgentId) -> Share {
         let free = self.books.free(agent).retained(|kind, _| !kind.is_shared());
-        let sum = free.iter().fold(Amounts::default(), |sum, (_, more)| sum.plus(Amounts::of(more)));
+        let sum =
+            free.iter().fold(Amounts::default(), |sum, (_, more)| sum.plus(Amounts::of(more)));
         let total = self.books.total().quantities();
         Share::dominant(&sum.quantities(), &total, 1000, &std::collections::BTreeSet::new())
     }
@@ -77,24 +83,32 @@ impl Cycle<'_> {
 
     /// Whoever may be given something in this pass.
     fn order(&self) -> Vec<Client> {
-        let is_in = |role: &Role| {
-            self.pass == Pass::Fair || !quota::owed(self.books, role).is_none()
-        };
-        tree::order(self.books).into_iter().filter(|(role, _)| is_in(role)).collect()
+        let is_in =
+            |role: &Role| self.pass == Pass::Fair || !quota::owed(self.books, role).is_none();
+        tree::order(self.books, self.served).into_iter().filter(|(role, _)| is_in(role)).collect()
     }
 
-    /// Gives out one agent. Whether somebody took one unit to come again for more.
+    /// Gives out one agent, until nobody takes any of it, or a role that spreads has had a unit: the agent is looked at again
+    /// in the next pass then.
     fn visit(&mut self, agent: AgentId) -> bool {
-        let mut spent: Vec<Client> = Vec::new();
+        [false, true].into_iter().any(|is_last_call| {
+            self.is_last_call = is_last_call;
+            self.call(agent)
+        })
+    }
+
+    /// Asks everyone, and again while somebody takes units.
+    fn call(&mut self, agent: AgentId) -> bool {
         loop {
             let mut given: Vec<Client> = Vec::new();
             let mut taker: Option<(Client, u32, u32, Bundle)> = None;
             let mut has_rival = false;
             for client in self.order() {
-                if spent.contains(&client) {
+                let (role, framework) = &client;
+                let is_last = self.books.is_demoted(role, *framework);
+                if is_last != self.is_last_call {
                     continue;
                 }
-                let (role, framework) = &client;
                 let question = Question { agent, framework: *framework, role, pass: self.pass };
                 match judge(self.books, question, &self.taken) {
                     None => {}
@@ -106,24 +120,24 @@ impl Cycle<'_> {
                         self.give(agent, &client, None, bundle);
                         given.push(client);
                     }
-                    Some(Take::Units { want, most, from }) => taker = Some((client, want, most, from)),
+                    Some(Take::Units { want, most, from }) => {
+                        taker = Some((client, want, most, from))
+                    }
                 }
             }
             let goes_on = taker.is_some();
+            let mut is_spent = false;
             if let Some((client, want, most, from)) = taker {
-                let is_spread = packing(self.books, &client.0) == Packing::Spread;
-                let count = if has_rival || is_spread { 1 } else { most };
+                is_spent = packing(self.books, &client.0) == Packing::Spread;
+                let count = if has_rival || is_spent { 1 } else { most };
                 self.give_units(agent, &client, (want, count), &from);
-                if is_spread {
-                    spent.push(client.clone());
-                }
                 given.push(client);
             }
             for (role, framework) in given {
-                self.books.served.count(&role, framework);
+                self.served.count(&role, framework);
             }
-            if !goes_on {
-                return !spent.is_empty();
+            if is_spent || !goes_on {
+                return is_spent;
             }
         }
     }
@@ -141,13 +155,20 @@ impl Cycle<'_> {
             self.taken.insert((agent, kind.clone()));
         }
         let (role, framework) = client.clone();
-        self.books.holdings.push(Holding { agent, framework, role, bundle, want, is_offered: true });
+        self.books.holdings.push(Holding {
+            agent,
+            framework,
+            role,
+            bundle,
+            want,
+            is_offered: true,
+        });
     }
 }
 
 /// A role's packing, or that of the nearest role above it that has one.
 fn packing(books: &Books, role: &Role) -> Packing {
-    let path = super::served::path(role);
+    let path = super::books::path(role);
     let own = path.iter().rev().find_map(|above| books.policy.role(above)?.packing);
     own.unwrap_or(Packing::Random)
 }

@@ -18,6 +18,8 @@ pub(crate) enum Pass {
     Owed,
     /// The rest, by fair share.
     Fair,
+    /// The rest and what is held for guarantees, to those who may lose it again.
+    Lent,
 }
 
 /// What a framework may be given.
@@ -45,25 +47,24 @@ pub(crate) struct Question<'a> {
 pub(crate) fn judge(books: &Books, question: Question<'_>, taken: &Taken) -> Option<Take> {
     let Question { agent, framework, role, .. } = question;
     let (known, ask) = (books.agents.get(&agent)?, books.asks.get(&framework)?);
-    if !known.site.is_open || !books.is_asking(framework, role) || !takes_agent(books, known, ask, role) {
+    if !known.site.is_open
+        || !books.is_asking(framework, role)
+        || !takes_agent(books, known, ask, role)
+    {
         return None;
     }
-    let wants = ask.wants.as_ref();
-    let meets = |wants: &Vec<_>| units::asking(books, framework, role, wants, &known.site).next().is_some();
-    if !wants.is_none_or(meets) {
-        return None;
-    }
-    let available = books.free(agent).retained(|kind, _| {
-        takes_pool(ask, role, kind) && !taken.contains(&(agent, kind.clone()))
-    });
+    let available = books
+        .free(agent)
+        .retained(|kind, _| takes_pool(ask, role, kind) && !taken.contains(&(agent, kind.clone())));
     let smallest = ask.smallest.get(role).unwrap_or(&books.settings.smallest);
     if !is_enough(&available, smallest) {
         return None;
     }
-    let cut = cut(books, &available, question)?;
-    if let Some(wants) = wants {
-        return units::judge(books, question, wants, &known.site, &cut);
+    if let Some(wants) = &ask.wants {
+        let cut = |pass| cut(books, &available, Question { pass, ..question });
+        return units::judge(books, question, wants, &known.site, cut);
     }
+    let cut = cut(books, &available, question)?;
     let is_good = is_enough(&cut, smallest) && !books.is_refused(framework, role, agent, &cut);
     is_good.then_some(Take::Whole(cut))
 }
@@ -84,7 +85,8 @@ fn takes_agent(books: &Books, agent: &Agent, ask: &Ask, role: &Role) -> bool {
 
 /// Whether a framework may be given such a pool in a role.
 fn takes_pool(ask: &Ask, role: &Role, kind: &PoolKind) -> bool {
-    let wants_revocable = ask.wants.iter().flatten().any(|want| want.role == *role && want.revocable);
+    let wants_revocable =
+        ask.wants.iter().flatten().any(|want| want.role == *role && want.revocable);
     kind.reserved_for.last().is_none_or(|owner| is_within(role, owner.as_str()))
         && (!kind.revocable || ask.accepts.revocable || wants_revocable)
         && (!kind.is_shared() || ask.accepts.shared)
@@ -94,7 +96,8 @@ fn takes_pool(ask: &Ask, role: &Role, kind: &PoolKind) -> bool {
 /// Whether one of these smallest offers is met, with all its names; none at all is anything.
 fn is_enough(bundle: &Bundle, smallest: &[Scalars]) -> bool {
     let sum = bundle.iter().fold(Amounts::default(), |sum, (_, more)| sum.plus(Amounts::of(more)));
-    let of = |name: &str| NAMES.iter().zip(sum.0).find(|(own, _)| **own == name).map_or(0, |(_, n)| n);
+    let of =
+        |name: &str| NAMES.iter().zip(sum.0).find(|(own, _)| **own == name).map_or(0, |(_, n)| n);
     let is_met = |set: &Scalars| set.iter().all(|(name, least)| of(name) >= u128::from(least));
     !bundle.is_empty() && (smallest.is_empty() || smallest.iter().any(is_met))
 }
@@ -103,33 +106,45 @@ fn is_enough(bundle: &Bundle, smallest: &[Scalars]) -> bool {
 /// is reserved for the very role, and nothing if no guarantee would be served by it.
 fn cut(books: &Books, available: &Bundle, question: Question<'_>) -> Option<Bundle> {
     let Question { role, pass, .. } = question;
-    let open = available.iter().filter(|(kind, _)| is_open(kind));
-    let have = open.fold(Amounts::default(), |sum, (_, more)| sum.plus(Amounts::of(more)));
+    let have = open(available);
     let (room, surplus) = (quota::room(books, role), quota::surplus(books));
     let owed = match pass {
         Pass::Owed => quota::owed(books, role).least(have).within(room),
-        Pass::Fair => Amounts::default(),
+        Pass::Fair | Pass::Lent => Amounts::default(),
     };
     let mut given = owed.0.into_iter();
-    let room = room.map(|room| {
+    let spare = quota::spare(books, role).map(|spare| {
         let given = given.next().unwrap_or(0);
-        room.map(|room| room.saturating_sub(given))
+        spare.map(|spare| spare.saturating_sub(given))
     });
-    let extra = have.less(owed).within(room).within(surplus);
+    let surplus = if pass == Pass::Lent { [None; 4] } else { surplus };
+    let extra = have.less(owed).within(spare).within(surplus);
     let mut left = owed.plus(extra);
     let mut cut = Bundle::default();
     for (kind, amount) in available.iter() {
         let part = if is_open(kind) {
             take(kind, amount, &mut left)
-        } else if pass == Pass::Owed && kind.reserved_for.last().is_some_and(|owner| owner != role) {
+        } else if pass == Pass::Owed && kind.reserved_for.last().is_some_and(|owner| owner != role)
+        {
             Resources::default()
         } else {
             amount.clone()
         };
         cut.add_pool(kind.clone(), part)?;
     }
-    let serves = pass == Pass::Fair || !owed.is_none();
-    (serves && !cut.is_empty()).then_some(cut)
+    (serves(books, &cut, question) && !cut.is_empty()).then_some(cut)
+}
+
+/// Whether a bundle serves a guarantee, if that is what is given out: reservations alone do not, nor does what is not owed.
+pub(crate) fn serves(books: &Books, bundle: &Bundle, question: Question<'_>) -> bool {
+    let owed = quota::owed(books, question.role).within(quota::room(books, question.role));
+    question.pass != Pass::Owed || !open(bundle).least(owed).is_none()
+}
+
+/// What of a bundle anyone may use.
+fn open(bundle: &Bundle) -> Amounts {
+    let open = bundle.iter().filter(|(kind, _)| is_open(kind));
+    open.fold(Amounts::default(), |sum, (_, more)| sum.plus(Amounts::of(more)))
 }
 
 /// As much of a pool as is left; what cannot be split, whole or not at all.
@@ -147,5 +162,11 @@ fn take(kind: &PoolKind, amount: &Resources, left: &mut Amounts) -> Resources {
     if gpus > 0 {
         custom.insert("gpus".to_owned(), Custom::Milli(gpus));
     }
-    Resources { cpu_milli: cpus, memory_bytes: mem, disk_bytes: disk, ports: amount.ports.clone(), custom }
+    Resources {
+        cpu_milli: cpus,
+        memory_bytes: mem,
+        disk_bytes: disk,
+        ports: amount.ports.clone(),
+        custom,
+    }
 }

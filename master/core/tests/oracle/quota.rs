@@ -22,7 +22,8 @@ fn is_below(role: &Role, above: &Role) -> bool {
 /// The nearest roles with a quota below a role, or the topmost ones.
 fn nearest_below<'a>(books: &'a Books, above: Option<&Role>) -> Vec<&'a Role> {
     let is_under = |role: &Role| above.is_none_or(|above| is_below(role, above));
-    let under: Vec<&Role> = with_quota(books).map(|(role, _)| role).filter(|r| is_under(r)).collect();
+    let under: Vec<&Role> =
+        with_quota(books).map(|(role, _)| role).filter(|r| is_under(r)).collect();
     let is_nearest = |role: &&&Role| !under.iter().any(|other| is_below(role, other));
     under.iter().filter(is_nearest).copied().collect()
 }
@@ -39,18 +40,22 @@ fn missing(books: &Books, role: &Role) -> Amounts {
     guarantee.unwrap_or_default().less(books.consumed(role.as_str()))
 }
 
-/// What one role's own limit leaves.
-fn left(books: &Books, role: &Role) -> Bounds {
+/// What one role's own limit leaves beside something.
+fn left(books: &Books, role: &Role, beside: Amounts) -> Bounds {
     let limit = books.policy.role(role).map(|policy| bounds(&policy.limit)).unwrap_or_default();
-    let mut consumed = books.consumed(role.as_str()).0.into_iter();
+    let mut taken = books.consumed(role.as_str()).plus(beside).0.into_iter();
     limit.map(|most| {
-        let consumed = consumed.next().unwrap_or(0);
-        most.map(|most| most.saturating_sub(consumed))
+        let taken = taken.next().unwrap_or(0);
+        most.map(|most| most.saturating_sub(taken))
     })
 }
 
 fn required_by(books: &Books, role: &Role) -> Amounts {
-    missing(books, role).most(promised(books, Some(role))).within(left(books, role))
+    missing(books, role).most(promised(books, Some(role))).within(left(
+        books,
+        role,
+        Amounts::default(),
+    ))
 }
 
 /// What is to stay free for guarantees, over all roles.
@@ -69,9 +74,18 @@ pub(crate) fn owed(books: &Books, role: &Role) -> Amounts {
 
 /// How much more a role may hold, by its limit and all above it.
 pub(crate) fn room(books: &Books, role: &Role) -> Bounds {
+    least_left(books, role, |_| Amounts::default())
+}
+
+/// As `room`, without what is promised to roles below those limits: that is for what is owed to them alone.
+pub(crate) fn spare(books: &Books, role: &Role) -> Bounds {
+    least_left(books, role, |above| promised(books, Some(above)))
+}
+
+fn least_left(books: &Books, role: &Role, beside: impl Fn(&Role) -> Amounts) -> Bounds {
     let mut room: Bounds = [None; 4];
     for (above, _) in with_quota(books).filter(|(above, _)| is_within(role, above.as_str())) {
-        for (least, left) in room.iter_mut().zip(left(books, above)) {
+        for (least, left) in room.iter_mut().zip(left(books, above, beside(above))) {
             *least = match (*least, left) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),

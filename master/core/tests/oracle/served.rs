@@ -2,7 +2,7 @@
 //!
 //! A count begins with the first framework in a role, and is gone with the last one.
 
-use super::books::is_within;
+use super::books::{Books, is_within, path};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::{FrameworkId, Role};
 
@@ -13,12 +13,8 @@ pub(crate) struct Served {
     /// Of a role's own frameworks.
     leaves: BTreeMap<Role, u64>,
     frameworks: BTreeMap<(Role, FrameworkId), u64>,
-}
-
-/// A role and those above it, the topmost first.
-pub(crate) fn path(role: &Role) -> Vec<Role> {
-    let parts: Vec<&str> = role.as_str().split('/').collect();
-    (1..=parts.len()).map(|n| Role(parts.iter().take(n).copied().collect::<Vec<_>>().join("/"))).collect()
+    /// Who was there when it was last looked.
+    clients: BTreeSet<(Role, FrameworkId)>,
 }
 
 impl Served {
@@ -30,12 +26,16 @@ impl Served {
         *self.frameworks.entry((role.clone(), framework)).or_default() += 1;
     }
 
-    /// Forgets whoever is not in a role any more.
-    pub(crate) fn keep(&mut self, clients: &BTreeSet<(Role, FrameworkId)>) {
-        let is_there = |role: &Role| clients.iter().any(|(own, _)| is_within(own, role.as_str()));
+    /// Forgets whoever is not in a role any more. Who moves to another role has left before it comes.
+    pub(crate) fn follow(&mut self, books: &Books) {
+        let now: BTreeSet<(Role, FrameworkId)> =
+            books.clients().map(|(id, role, _)| (role.clone(), id)).collect();
+        let stayed: BTreeSet<&(Role, FrameworkId)> = self.clients.intersection(&now).collect();
+        let is_there = |role: &Role| stayed.iter().any(|(own, _)| is_within(own, role.as_str()));
         self.subtrees.retain(|role, _| is_there(role));
-        self.leaves.retain(|role, _| clients.iter().any(|(own, _)| own == role));
-        self.frameworks.retain(|client, _| clients.contains(client));
+        self.leaves.retain(|role, _| stayed.iter().any(|(own, _)| own == role));
+        self.frameworks.retain(|client, _| stayed.contains(client));
+        self.clients = now;
     }
 
     pub(crate) fn of_subtree(&self, role: &str) -> u64 {

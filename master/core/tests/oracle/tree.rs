@@ -2,8 +2,9 @@
 //!
 //! Siblings stand by (share, times served, path), a role's own frameworks as a leaf `.` of weight 1 beside its children.
 
-use super::amounts::Amounts;
 use super::books::{Books, is_within};
+use super::served::Served;
+use super::shares;
 use std::collections::BTreeSet;
 use tepui_master_core::allocator::Share;
 use tepui_proto::{FrameworkId, Role};
@@ -11,41 +12,17 @@ use tepui_proto::{FrameworkId, Role};
 /// Where something stands among its siblings, and what it is: the path of a child, or the leaf.
 type Place = (Share, u64, String, Option<String>);
 
-fn share(books: &Books, held: Amounts, weight_milli: u64) -> Share {
-    let (held, total) = (held.quantities(), books.total().quantities());
-    Share::dominant(&held, &total, weight_milli, &books.settings.excluded)
-}
-
-fn weight_milli(books: &Books, path: &str) -> u64 {
-    books.policy.role(&Role::from(path)).map_or(1000, |policy| policy.weight_milli)
-}
-
-/// The share by which a subtree stands among its siblings.
-pub(crate) fn subtree_share(books: &Books, path: &str) -> Share {
-    share(books, books.held_within(path), weight_milli(books, path))
-}
-
-/// The share by which a role's own frameworks stand among its children.
-pub(crate) fn leaf_share(books: &Books, role: &str) -> Share {
-    share(books, books.held(|holding| holding.role.as_str() == role), 1000)
-}
-
-/// The share by which a framework stands in its role.
-pub(crate) fn framework_share(books: &Books, role: &Role, framework: FrameworkId) -> Share {
-    let own = books.held(|holding| holding.role == *role && holding.framework == framework);
-    share(books, own, 1000)
-}
-
 /// Whoever asks, the lowest share first.
-pub(crate) fn order(books: &Books) -> Vec<(Role, FrameworkId)> {
+pub(crate) fn order(books: &Books, served: &Served) -> Vec<(Role, FrameworkId)> {
     let asking = books.clients().filter(|(framework, role, _)| books.is_asking(*framework, role));
     let asking: Vec<(Role, FrameworkId)> = asking.map(|(f, role, _)| (role.clone(), f)).collect();
-    below(books, &asking, None)
+    below(books, served, &asking, None)
 }
 
 /// Those of a subtree, or of everything.
 fn below(
     books: &Books,
+    served: &Served,
     asking: &[(Role, FrameworkId)],
     at: Option<&str>,
 ) -> Vec<(Role, FrameworkId)> {
@@ -59,11 +36,12 @@ fn below(
         }
     }
     for path in children {
-        let share = subtree_share(books, &path);
-        places.push((share, books.served.of_subtree(&path), path.clone(), Some(path)));
+        let share = shares::subtree_share(books, &path);
+        places.push((share, served.of_subtree(&path), path.clone(), Some(path)));
     }
     if let Some(path) = at.filter(|path| asking.iter().any(|(role, _)| role.as_str() == *path)) {
-        let leaf = (leaf_share(books, path), books.served.of_leaf(path), format!("{path}/."), None);
+        let leaf =
+            (shares::leaf_share(books, path), served.of_leaf(path), format!("{path}/."), None);
         places.push(leaf);
     }
     places.sort();
@@ -73,9 +51,9 @@ fn below(
             (Some(path), _) => {
                 let own = asking.iter().filter(|(role, _)| is_within(role, &path));
                 let own: Vec<(Role, FrameworkId)> = own.cloned().collect();
-                order.extend(below(books, &own, Some(&path)));
+                order.extend(below(books, served, &own, Some(&path)));
             }
-            (None, Some(path)) => order.extend(seats(books, asking, path)),
+            (None, Some(path)) => order.extend(seats(books, served, asking, path)),
             (None, None) => {}
         }
     }
@@ -83,12 +61,17 @@ fn below(
 }
 
 /// A role's own frameworks.
-fn seats(books: &Books, asking: &[(Role, FrameworkId)], path: &str) -> Vec<(Role, FrameworkId)> {
+fn seats(
+    books: &Books,
+    served: &Served,
+    asking: &[(Role, FrameworkId)],
+    path: &str,
+) -> Vec<(Role, FrameworkId)> {
     let own = asking.iter().filter(|(role, _)| role.as_str() == path);
     let mut seats: Vec<(Share, u64, FrameworkId, Role)> = own
         .map(|(role, framework)| {
-            let share = framework_share(books, role, *framework);
-            (share, books.served.of_framework(role, *framework), *framework, role.clone())
+            let share = shares::framework_share(books, role, *framework);
+            (share, served.of_framework(role, *framework), *framework, role.clone())
         })
         .collect();
     seats.sort();

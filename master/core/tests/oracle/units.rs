@@ -2,13 +2,13 @@
 
 use super::amounts::Amounts;
 use super::books::Books;
-use super::judge::{Question, Take};
+use super::judge::{Pass, Question, Take, serves};
 use std::collections::BTreeSet;
 use tepui_master_core::allocator::Site;
 use tepui_proto::calls::{Comparison, Constraint, Want};
 use tepui_proto::events::AttributeValue;
 use tepui_proto::resources::{Custom, PortRange, PortSet};
-use tepui_proto::{Bundle, FrameworkId, PoolKind, Resources, Role};
+use tepui_proto::{Bundle, DiskKind, FrameworkId, PoolKind, Resources, Role};
 
 /// Wants of a role with units left, where their constraints hold.
 pub(crate) fn asking<'a>(
@@ -23,25 +23,34 @@ pub(crate) fn asking<'a>(
     left.filter(|(want, left)| *left > 0 && want.constraints.iter().all(|c| holds(c, site)))
 }
 
-/// The first want of which a unit fits, as many units as do, unless they are refused.
+/// The first want of which a unit fits into what there is to be given, as many units as do, unless they are refused.
+/// Revocable units serve no guarantee, and may be lent.
 pub(crate) fn judge(
     books: &Books,
     question: Question<'_>,
     wants: &[Want],
     site: &Site,
-    from: &Bundle,
+    given: impl Fn(Pass) -> Option<Bundle>,
 ) -> Option<Take> {
-    let Question { framework, role, agent, .. } = question;
+    let Question { framework, role, agent, pass } = question;
     asking(books, framework, role, wants, site).find_map(|(want, left)| {
+        let from = &match (want.revocable, pass) {
+            (true, Pass::Owed) => None,
+            (true, _) => given(Pass::Lent),
+            (false, pass) => given(pass),
+        }?;
         let fits = |units: &u32| cut(want, from, *units).is_some();
         let most = (1..=left).rev().find(fits)?;
-        let units = cut(want, from, most)?;
-        let is_refused = books.is_refused(framework, role, agent, &units);
-        (!is_refused).then(|| Take::Units { want: want.id, most, from: from.clone() })
+        // Who has refused one unit is not asked about two.
+        let one = cut(want, from, 1)?;
+        let is_good =
+            serves(books, &one, question) && !books.is_refused(framework, role, agent, &one);
+        is_good.then(|| Take::Units { want: want.id, most, from: from.clone() })
     })
 }
 
-/// So many units of a want, from the most refined reservation first and what anyone may use last; the lowest ports.
+/// So many units of a want, from the most refined reservation first and what anyone may use last; revocable ones from what
+/// is revocable first, and never from reservations. The lowest ports.
 pub(crate) fn cut(want: &Want, from: &Bundle, units: u32) -> Option<Bundle> {
     let times = |amount: u128| amount * u128::from(units);
     let mut need = Amounts(Amounts::of(&want.each).0.map(times));
@@ -56,15 +65,17 @@ pub(crate) fn cut(want: &Want, from: &Bundle, units: u32) -> Option<Bundle> {
         return None;
     }
     let usable = |kind: &PoolKind| {
-        kind.revocable == want.revocable && kind.disk.whole.is_none() && kind.disk.volume.is_none()
+        let is_meant = if want.revocable { !kind.is_reserved() } else { !kind.revocable };
+        is_meant && kind.disk == DiskKind::default()
     };
     let mut kinds: Vec<(&PoolKind, &Resources)> = from.iter().filter(|(k, _)| usable(k)).collect();
-    kinds.sort_by_key(|(kind, _)| usize::MAX - kind.reserved_for.len());
+    kinds.sort_by_key(|(kind, _)| (!kind.revocable, usize::MAX - kind.reserved_for.len()));
     let mut cut = Bundle::default();
     for (kind, have) in kinds {
         let part = Amounts::of(have).least(need);
         need = need.less(part);
-        let [cpus, mem, disk, gpus] = part.0.map(|amount| u64::try_from(amount).unwrap_or(u64::MAX));
+        let [cpus, mem, disk, gpus] =
+            part.0.map(|amount| u64::try_from(amount).unwrap_or(u64::MAX));
         let chosen = lowest(&have.ports, ports);
         ports -= chosen.count();
         let mut custom = std::collections::BTreeMap::new();

@@ -6,6 +6,8 @@ pub(super) enum Method {
     Get,
     Put,
     Post,
+    Patch,
+    Delete,
     Any,
 }
 
@@ -42,6 +44,7 @@ const PAGE: &[(&str, &str)] = &[AFTER, LIMIT];
 const FOUND: &[(&str, &str)] = &[("200", "As it is now")];
 const ACCEPTED: &[(&str, &str)] = &[("202", "It will be")];
 const UNKNOWN_FRAMEWORK: &[(&str, &str)] = &[("404", "framework-unknown")];
+const UNKNOWN_AGENT: &[(&str, &str)] = &[("404", "agent-unknown")];
 const UNKNOWN_TASK: &[(&str, &str)] = &[("404", "framework-unknown, task-unknown")];
 const WAIT: (&str, &str) = ("timeout_ms", "How long to wait; 30000 unless said, 300000 at most");
 
@@ -201,10 +204,107 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route { query: PAGE, ..get("/v1/agents", "agents", "Agents by name", "Page<AgentView>") },
     Route {
-        bad: &[("404", "agent-unknown")],
+        query: &[("wait", "`drained`: answers once it is not draining any more"), WAIT],
+        bad: UNKNOWN_AGENT,
         ..get("/v1/agents/{name}", "agents", "An agent", "AgentView")
     },
-    get("/v1/roles", "roles", "Roles and their shares", "Page<RoleView>"),
+    Route {
+        method: Method::Put,
+        body: "AgentModeSpec",
+        bad: &[
+            ("400", "invalid-spec, body-cut"),
+            ("404", "agent-unknown"),
+            ("409", "agent-mode-invalid"),
+            ("413", "body-too-large"),
+        ],
+        ..get(
+            "/v1/agents/{name}/mode",
+            "agents",
+            "Offers an agent or not, drains it, gives it up",
+            "AgentView",
+        )
+    },
+    Route {
+        method: Method::Put,
+        body: "MaintenanceSpec",
+        bad: &[
+            ("400", "invalid-spec, body-cut"),
+            ("404", "agent-unknown"),
+            ("413", "body-too-large"),
+        ],
+        ..get(
+            "/v1/agents/{name}/maintenance",
+            "agents",
+            "Says when an agent is to go down",
+            "AgentView",
+        )
+    },
+    Route {
+        method: Method::Delete,
+        bad: UNKNOWN_AGENT,
+        ..get(
+            "/v1/agents/{name}/maintenance",
+            "agents",
+            "Says that an agent is not to go down",
+            "AgentView",
+        )
+    },
+    Route {
+        method: Method::Post,
+        body: "AgentOperationSpec",
+        bad: &[
+            ("400", "invalid-spec, role-invalid, volume-invalid, body-cut"),
+            ("404", "agent-unknown"),
+            ("409", "resources-not-free, quota-over-used"),
+            ("413", "body-too-large"),
+        ],
+        ..get(
+            "/v1/agents/{name}/operations",
+            "agents",
+            "Reserves what is free, and makes volumes of it",
+            "AgentView",
+        )
+    },
+    Route { query: PAGE, ..get("/v1/roles", "roles", "Roles by name", "Page<RoleView>") },
+    Route {
+        method: Method::Patch,
+        body: "RolesPatch",
+        good: &[("200", "All of it is set")],
+        bad: &[
+            ("400", "invalid-spec, role-invalid, weight-invalid, quota-invalid, body-cut"),
+            ("409", "quota-over-used, limit-reached"),
+            ("413", "body-too-large"),
+        ],
+        ..get(
+            "/v1/roles",
+            "roles",
+            "Changes roles' weights, guarantees, limits, packing: all or nothing",
+            "Page<RoleView>",
+        )
+    },
+    Route {
+        bad: &[("400", "role-invalid"), ("404", "role-unknown")],
+        ..get("/v1/roles/{role}", "roles", "A role; its path may have `/`", "RoleView")
+    },
+    Route {
+        bad: UNKNOWN_FRAMEWORK,
+        ..get(
+            "/v1/explain/framework/{name}",
+            "roles",
+            "Why a framework is offered what it is",
+            "FrameworkExplanation",
+        )
+    },
+    Route {
+        query: &[("role", "Its path")],
+        bad: &[("400", "role-invalid, invalid-query"), ("404", "role-unknown")],
+        ..get(
+            "/v1/explain/role",
+            "roles",
+            "Why those in a role and below it are offered what they are",
+            "RoleExplanation",
+        )
+    },
     get("/v1/openapi.json", "cluster", "This document", "Document"),
     get("/metrics", "cluster", "Figures for Prometheus", "text"),
 ];

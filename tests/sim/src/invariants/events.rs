@@ -1,7 +1,7 @@
 //! A final update is told in a committed turn, once; the order per task is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_master_core::{Effect, Entry, EntryKind};
+use tepui_master_core::{Effect, Entry};
 use tepui_proto::events::Event;
 use tepui_proto::scheduler::ToScheduler;
 use tepui_proto::{FrameworkId, TaskId, TaskState};

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Model of its cores, how many, and the kernel (`/proc`).
-pub(crate) fn describe() -> String {
+pub fn describe() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
         .lines()
@@ -14,7 +14,7 @@ pub(crate) fn describe() -> String {
 }
 
 /// What a process holds in memory, in KiB (`VmRSS`); none if it is gone.
-pub(crate) fn rss_kib(pid: u32) -> Option<u64> {
+pub fn rss_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()

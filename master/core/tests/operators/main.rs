@@ -1,0 +1,17 @@
+//! What operators do with roles and agents, and what the leader does with guarantees: through the narrow waist.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod agents;
+mod maintenance;
+mod preemption;
+mod reservations;
+mod roles;
+mod stage;
+mod starvation;
+mod volumes;
