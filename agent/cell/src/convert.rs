@@ -43,7 +43,7 @@ pub(crate) fn event(event: Event) -> p::Event {
             p::Event::Rescinded(offers.into_iter().map(|offer| offer.0).collect())
         }
         Event::InverseOffers(offers) => {
-            p::Event::InverseOffers(offers.into_iter().map(inverse_offer).collect())
+            p::Event::InverseOffers(offers.iter().map(inverse_offer).collect())
         }
         Event::Offers(offers) => p::Event::Offers(offers.into_iter().map(offer).collect()),
         Event::Request(request) => p::Event::Request(p::Request {
@@ -56,7 +56,7 @@ pub(crate) fn event(event: Event) -> p::Event {
     }
 }
 
-fn inverse_offer(offer: InverseOffer) -> p::InverseOffer {
+fn inverse_offer(offer: &InverseOffer) -> p::InverseOffer {
     p::InverseOffer {
         id: offer.id.0,
         agent: offer.agent.0,

@@ -193,9 +193,10 @@ impl Policy {
         for (role, sum) in below {
             let Some(own) = self.roles.get(role) else { continue };
             for (name, amount) in sum {
-                let most = match own.guarantee.is_empty() {
-                    true => own.limit.get(name),
-                    false => Some(own.guarantee.get(name).unwrap_or(0)),
+                let most = if own.guarantee.is_empty() {
+                    own.limit.get(name)
+                } else {
+                    Some(own.guarantee.get(name).unwrap_or(0))
                 };
                 if most.is_some_and(|most| amount > most.into()) {
                     let (role, name) = (role.clone(), name.to_owned());

@@ -1,6 +1,6 @@
 //! What operators, agents and tenants may get wrong is refused with a type of its own, and changes nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at what it did not expect")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_master_core::allocator::{
@@ -332,7 +332,7 @@ fn wanting(rack: &str, constraint: Constraint, each: Resources, count: u32) -> (
         wants: Some(vec![want]),
         is_active: true,
     };
-    allocator.set_ask(F, ask);
+    allocator.set_ask(F, &ask);
     (ledger, allocator)
 }
 
@@ -395,8 +395,8 @@ fn agents_at_the_end_of_the_range_are_summed_and_given_out() {
         wants: None,
         is_active: true,
     };
-    allocator.set_ask(F, ask("a/b"));
-    allocator.set_ask(FrameworkId(2), ask("a/c"));
+    allocator.set_ask(F, &ask("a/b"));
+    allocator.set_ask(FrameworkId(2), &ask("a/c"));
     let roles = [(
         "a",
         RolePolicy { guarantee: most("cpus"), limit: most("mem"), ..RolePolicy::default() },

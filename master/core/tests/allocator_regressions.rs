@@ -32,6 +32,7 @@ fn spread(weight_milli: u64) -> RolePolicy {
 }
 
 /// So many units of a want, always the same one.
+#[expect(clippy::unnecessary_wraps, reason = "what a framework asks for is this or nothing")]
 fn want(role: &str, each: &str, count: u32) -> Option<Vec<Want>> {
     let each = bundle(each).plain().clone();
     let (role, constraints) = (Role::from(role), Vec::new());
@@ -69,7 +70,7 @@ impl Cluster {
             wants,
             is_active: true,
         };
-        self.allocator.set_ask(framework, ask);
+        self.allocator.set_ask(framework, &ask);
     }
 
     fn allocate(&mut self) -> Vec<Grant> {

@@ -4,6 +4,8 @@
 //! `UPDATE=1` writes the files anew. Do so only for a kind that is new; a changed line is a changed format, which needs
 //! a new version instead.
 
+#![expect(clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use tepui_master_core::State;

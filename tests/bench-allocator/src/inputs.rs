@@ -256,7 +256,9 @@ fn reports(launches: &[(ConnectionId, Launch)], state: TaskState, nth: u64) -> V
     // An agent's reports are numbered over all of its tasks.
     let mut counts: BTreeMap<ConnectionId, u64> = BTreeMap::new();
     let mut each: BTreeMap<ConnectionId, u64> = BTreeMap::new();
-    launches.iter().for_each(|(connection, _)| *each.entry(*connection).or_default() += 1);
+    for (connection, _) in launches {
+        *each.entry(*connection).or_default() += 1;
+    }
     let report = |(connection, launch): &(ConnectionId, Launch)| {
         let count = counts.entry(*connection).or_default();
         *count += 1;

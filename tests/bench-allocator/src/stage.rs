@@ -123,7 +123,7 @@ impl Stage {
             wants: is_picky.then(|| vec![want]),
             is_active: true,
         };
-        self.allocator.set_ask(framework(at), ask);
+        self.allocator.set_ask(framework(at), &ask);
         Ok(())
     }
 

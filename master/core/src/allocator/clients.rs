@@ -77,6 +77,21 @@ pub(super) struct Client {
 }
 
 impl Client {
+    fn new(framework: FrameworkId, accepts: Accepts) -> Self {
+        Self {
+            framework,
+            node: NodeKey::default(),
+            accepts,
+            smallest: None,
+            wants: None,
+            tally: Tally::default(),
+            demoted_until: Timestamp(0),
+            parked: BTreeMap::new(),
+            is_suppressed: false,
+            is_active: false,
+        }
+    }
+
     /// Whether it could be offered anything.
     pub(super) fn is_asking(&self) -> bool {
         let wants = self.wants.as_ref();
@@ -89,7 +104,7 @@ impl Client {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    clients: SlotMap<ClientKey, Client>,
+    all: SlotMap<ClientKey, Client>,
     by_framework: BTreeMap<FrameworkId, BTreeMap<Role, ClientKey>>,
     pub(super) refusals: Refusals,
     pub(super) marks: Marks,
@@ -100,16 +115,16 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn get(&self, key: ClientKey) -> Option<&Client> {
-        self.clients.get(key)
+        self.all.get(key)
     }
 
     pub(super) fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
-        self.clients.get_mut(key)
+        self.all.get_mut(key)
     }
 
     /// A client, and what everybody has refused.
     pub(super) fn with_refusals(&mut self, key: ClientKey) -> Option<(&mut Client, &Refusals)> {
-        Some((self.clients.get_mut(key)?, &self.refusals))
+        Some((self.all.get_mut(key)?, &self.refusals))
     }
 
     pub(super) fn key(&self, framework: FrameworkId, role: &str) -> Option<ClientKey> {
@@ -117,7 +132,7 @@ impl Clients {
     }
 
     pub(super) fn find(&self, framework: FrameworkId, role: &str) -> Option<&Client> {
-        self.clients.get(self.key(framework, role)?)
+        self.all.get(self.key(framework, role)?)
     }
 
     pub(super) fn keys_of(&self, framework: FrameworkId) -> impl Iterator<Item = ClientKey> {
@@ -125,51 +140,44 @@ impl Clients {
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
-        self.clients.values_mut()
+        self.all.values_mut()
     }
 
     /// Begins or replaces what a framework asks for. Refusals stay, and units that are on offer. Returns the roles that
     /// it was not in before.
-    pub(super) fn set(&mut self, framework: FrameworkId, ask: Ask, order: &mut Order) -> Vec<Role> {
+    pub(super) fn set(
+        &mut self,
+        framework: FrameworkId,
+        ask: &Ask,
+        order: &mut Order,
+    ) -> Vec<Role> {
         let mut fresh = Vec::new();
         let known = self.by_framework.entry(framework).or_default();
         let gone: Vec<Role> =
             known.keys().filter(|role| !ask.roles.contains(role)).cloned().collect();
         for role in gone {
             if let Some(key) = known.remove(&role) {
-                self.clients.remove(key);
+                self.all.remove(key);
                 self.refusals.forget(key);
                 self.marks.remove(key);
                 order.remove(&role, framework);
             }
         }
         for role in &ask.roles {
-            let key = match known.get(role) {
-                Some(key) => *key,
-                None => {
-                    let key = self.clients.insert(Client {
-                        framework,
-                        node: NodeKey::default(),
-                        accepts: ask.accepts,
-                        smallest: None,
-                        wants: None,
-                        tally: Tally::default(),
-                        demoted_until: Timestamp(0),
-                        parked: BTreeMap::new(),
-                        is_suppressed: false,
-                        is_active: false,
-                    });
-                    self.marks.insert(key);
-                    let node = order.add(role, framework, key);
-                    if let Some(client) = self.clients.get_mut(key) {
-                        client.node = node;
-                    }
-                    known.insert(role.clone(), key);
-                    fresh.push(role.clone());
-                    key
+            let key = if let Some(key) = known.get(role) {
+                *key
+            } else {
+                let key = self.all.insert(Client::new(framework, ask.accepts));
+                self.marks.insert(key);
+                let node = order.add(role, framework, key);
+                if let Some(client) = self.all.get_mut(key) {
+                    client.node = node;
                 }
+                known.insert(role.clone(), key);
+                fresh.push(role.clone());
+                key
             };
-            let Some(client) = self.clients.get_mut(key) else { continue };
+            let Some(client) = self.all.get_mut(key) else { continue };
             client.accepts = ask.accepts;
             client.smallest = ask.smallest.get(role).cloned();
             client.set_wants(ask.wants.as_deref(), role);
@@ -183,7 +191,7 @@ impl Clients {
 
     pub(super) fn remove(&mut self, framework: FrameworkId, order: &mut Order) {
         for (role, key) in self.by_framework.remove(&framework).unwrap_or_default() {
-            self.clients.remove(key);
+            self.all.remove(key);
             self.refusals.forget(key);
             self.marks.remove(key);
             order.remove(&role, framework);
@@ -198,7 +206,7 @@ impl Clients {
         order: &mut Order,
     ) {
         let Some(key) = self.key(framework, role.as_str()) else { return };
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.all.get_mut(key) else { return };
         let wants = client.wants.as_mut().into_iter().flatten();
         for wanted in wants.filter(|wanted| wanted.want.id == want) {
             wanted.offered = wanted.offered.saturating_sub(units);
@@ -213,7 +221,7 @@ impl Clients {
     /// Tells a client's tally, and those of its wants, of the looks in which it was passed over.
     pub(super) fn count_passed_over(&mut self, key: ClientKey) {
         let Some(passed) = self.marks.take(key) else { return };
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.all.get_mut(key) else { return };
         client.tally.pass_over(Reason::Filter, passed.by_refusal.into());
         client.tally.pass_over(Reason::Constraint, passed.by_constraint.into());
         for wanted in client.wants.iter_mut().flatten().filter(|wanted| wanted.left() > 0) {
@@ -224,7 +232,7 @@ impl Clients {
 
     /// Counts what came of a look.
     pub(super) fn tell(&mut self, key: ClientKey, reason: Option<Reason>) {
-        if let Some(client) = self.clients.get_mut(key) {
+        if let Some(client) = self.all.get_mut(key) {
             client.tally.see(reason);
         }
     }
@@ -233,7 +241,7 @@ impl Clients {
     pub(super) fn demote(&mut self, framework: FrameworkId, until: Timestamp) {
         self.demoted_until = self.demoted_until.max(until);
         for key in self.keys_of(framework).collect::<Vec<_>>() {
-            if let Some(client) = self.clients.get_mut(key) {
+            if let Some(client) = self.all.get_mut(key) {
                 client.demoted_until = until;
             }
         }
@@ -247,7 +255,7 @@ impl Clients {
     /// Whether a client is served after all others.
     pub(super) fn is_demoted(&self, key: ClientKey) -> bool {
         self.has_demoted()
-            && self.clients.get(key).is_some_and(|client| client.demoted_until > self.now)
+            && self.all.get(key).is_some_and(|client| client.demoted_until > self.now)
     }
 
     /// Whether somebody may be served last.
@@ -257,7 +265,7 @@ impl Clients {
 
     /// Takes frameworks whose wants are all on offer out of the order.
     pub(super) fn settle(&mut self, key: ClientKey, role: &Role, order: &mut Order) {
-        if let Some(client) = self.clients.get(key) {
+        if let Some(client) = self.all.get(key) {
             order.set_active(role, client.framework, client.is_asking());
         }
     }

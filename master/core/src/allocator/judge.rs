@@ -66,7 +66,7 @@ impl Judge<'_> {
             asked.inspect_err(|left_out| self.see_all(visit, client, left_out.reason))?;
         let allowance = self.allowance(role);
         if client.wants.is_some() {
-            return self.judge_wants(visit, role, (key, client), available, &allowance);
+            return self.judge_wants(visit, role, (key, client), &available, &allowance);
         }
         // Of what cannot be split another part may fit once this one is taken.
         let stands = if free.is_plain() { Stands::Look } else { Stands::Once };
@@ -97,7 +97,7 @@ impl Judge<'_> {
         if free.is_plain() && self.is_hidden(visit, key, free) {
             return Err(Reason::Filter.into());
         }
-        self.check_constraints(visit, client)?;
+        Self::check_constraints(visit, client)?;
         let none = BTreeSet::new();
         let taken = self.taken.unwrap_or(&none);
         let revocable = client.wants.iter().flatten().any(|wanted| wanted.want.revocable);
@@ -116,7 +116,7 @@ impl Judge<'_> {
     }
 
     /// Whether the agent meets the constraints of any want.
-    fn check_constraints(&self, visit: &Visit<'_>, client: &mut Client) -> Result<(), LeftOut> {
+    fn check_constraints(visit: &Visit<'_>, client: &mut Client) -> Result<(), LeftOut> {
         let Some(wants) = &mut client.wants else { return Ok(()) };
         let mut is_by_host = false;
         let mut asking = wants.iter_mut().filter(|wanted| wanted.left() > 0);
@@ -162,7 +162,7 @@ impl Judge<'_> {
         visit: &Visit<'_>,
         role: &Role,
         (key, client): (ClientKey, &mut Client),
-        available: Bundle,
+        available: &Bundle,
         allowance: &Allowance,
     ) -> Result<Take, LeftOut> {
         let cut = candidate::candidate(available.clone(), role, allowance);
@@ -179,8 +179,8 @@ impl Judge<'_> {
             let cut = lent.as_ref().unwrap_or(&cut);
             let verdict = if !wanted.constraints.are_met(visit.site, visit.class) {
                 Err(Reason::Constraint)
-            } else if wanted.fitting(&available) == 0 {
-                Err(wanted.missing(&available))
+            } else if wanted.fitting(available) == 0 {
+                Err(wanted.missing(available))
             } else {
                 cut.as_ref().map_err(|reason| *reason).and_then(|from| {
                     let most = wanted.fitting(from);

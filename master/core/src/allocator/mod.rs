@@ -186,7 +186,7 @@ impl Allocator {
     }
 
     /// Begins or replaces what a framework asks for. What it refused stays refused.
-    pub fn set_ask(&mut self, framework: FrameworkId, ask: Ask) {
+    pub fn set_ask(&mut self, framework: FrameworkId, ask: &Ask) {
         let fresh = self.clients.set(framework, ask, &mut self.order);
         self.fresh.extend(fresh.into_iter().map(|role| (role, framework)));
     }

@@ -69,7 +69,7 @@ fn by_room(agents: &[AgentId], ledger: &Ledger) -> Vec<AgentId> {
     rooms.into_iter().map(|(_, agent)| agent).collect()
 }
 
-/// Fisher and Yates', with Vigna's SplitMix64 for chance: the same seed gives the same order.
+/// Fisher and Yates', with Vigna's `SplitMix64` for chance: the same seed gives the same order.
 fn shuffle(agents: &mut [AgentId], seed: u64) {
     let mut state = seed;
     for last in (1..agents.len()).rev() {
@@ -79,7 +79,7 @@ fn shuffle(agents: &mut [AgentId], seed: u64) {
         word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         word ^= word >> 31;
         // The upper half times the count: even enough, and no division.
-        let at = ((u128::from(word) * (last as u128 + 1)) >> 64) as usize;
-        agents.swap(at, last);
+        let at = (u128::from(word) * (last as u128 + 1)) >> 64;
+        agents.swap(usize::try_from(at).unwrap_or(last), last);
     }
 }

@@ -93,7 +93,9 @@ impl Share {
     pub fn milli(self) -> u64 {
         let scaled = u128::from(self.digits) * 1000;
         match u32::try_from(self.exponent.saturating_neg()) {
-            Ok(shift) => scaled.checked_shr(shift).map_or(0, |milli| milli as u64),
+            Ok(shift) => scaled
+                .checked_shr(shift)
+                .map_or(0, |milli| u64::try_from(milli).unwrap_or(u64::MAX)),
             Err(_) => u64::MAX,
         }
     }
@@ -105,6 +107,11 @@ fn length(number: u128) -> i64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "compared with what doubles give, to the last digit; no number here has more than 53"
+)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

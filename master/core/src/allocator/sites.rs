@@ -48,7 +48,7 @@ fn class_key(site: &Site) -> ClassKey {
 /// All agents.
 #[derive(Debug, Default)]
 pub(super) struct Sites {
-    sites: BTreeMap<AgentId, (Site, usize)>,
+    all: BTreeMap<AgentId, (Site, usize)>,
     /// The class's number, and how many agents are of it.
     classes: BTreeMap<ClassKey, (usize, usize)>,
     unused: Vec<usize>,
@@ -66,21 +66,21 @@ pub(super) enum ClassChange {
 
 impl Sites {
     pub(super) fn get(&self, agent: AgentId) -> Option<(&Site, usize)> {
-        self.sites.get(&agent).map(|(site, class)| (site, *class))
+        self.all.get(&agent).map(|(site, class)| (site, *class))
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = AgentId> {
-        self.sites.keys().copied()
+        self.all.keys().copied()
     }
 
     pub(super) fn closed_ids(&self) -> impl Iterator<Item = AgentId> {
         // Mostly there is none; then nobody is looked at.
-        let sites = (self.closed > 0).then_some(&self.sites).into_iter().flatten();
+        let sites = (self.closed > 0).then_some(&self.all).into_iter().flatten();
         sites.filter(|(_, (site, _))| !site.is_open).map(|(id, _)| *id)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.sites.len()
+        self.all.len()
     }
 
     pub(super) fn closed(&self) -> usize {
@@ -89,7 +89,7 @@ impl Sites {
 
     pub(super) fn set(&mut self, agent: AgentId, site: Site) -> ClassChange {
         let key = class_key(&site);
-        if let Some((old, _)) = self.sites.get_mut(&agent) {
+        if let Some((old, _)) = self.all.get_mut(&agent) {
             let same = class_key(old) == key && old.hostname == site.hostname;
             self.closed -= usize::from(!old.is_open);
             self.closed += usize::from(!site.is_open);
@@ -113,13 +113,13 @@ impl Sites {
             self.classes.insert(key, (class, 1));
             class
         };
-        self.sites.insert(agent, (site, class));
+        self.all.insert(agent, (site, class));
         ClassChange::Moved(gone)
     }
 
     /// Returns the number of a class of which this was the last.
     pub(super) fn remove(&mut self, agent: AgentId) -> Option<usize> {
-        let (site, class) = self.sites.remove(&agent)?;
+        let (site, class) = self.all.remove(&agent)?;
         self.closed -= usize::from(!site.is_open);
         let key = class_key(&site);
         let (_, members) = self.classes.get_mut(&key)?;
@@ -133,7 +133,7 @@ impl Sites {
     }
 
     pub(super) fn set_open(&mut self, agent: AgentId, is_open: bool) {
-        if let Some((site, _)) = self.sites.get_mut(&agent)
+        if let Some((site, _)) = self.all.get_mut(&agent)
             && site.is_open != is_open
         {
             site.is_open = is_open;
@@ -265,11 +265,12 @@ impl Compiled {
     /// nobody without offers.
     fn is_met(&self, site: &Site) -> bool {
         let operand = self.constraint.operand.as_str();
-        let (is_there, text) = match value_of(site, &self.constraint.attribute) {
-            Some(None) => return self.constraint.comparison != Comparison::Absent,
-            Some(text) => (true, text),
-            None => (false, None),
+        let text = match value_of(site, &self.constraint.attribute) {
+            Value::Other => return self.constraint.comparison != Comparison::Absent,
+            Value::Text(text) => Some(text),
+            Value::Absent => None,
         };
+        let is_there = text.is_some();
         let matches = || text.is_some_and(|t| self.regex.as_ref().is_some_and(|r| r.is_match(t)));
         match self.constraint.comparison {
             Comparison::Exists => is_there,
@@ -282,15 +283,29 @@ impl Compiled {
     }
 }
 
-/// None if it is not there; no text if it is a number or ranges.
-fn value_of<'a>(site: &'a Site, name: &str) -> Option<Option<&'a str>> {
+/// What an agent has under a name.
+enum Value<'a> {
+    Absent,
+    Text(&'a str),
+    /// A number or ranges.
+    Other,
+}
+
+impl<'a> From<Option<&'a str>> for Value<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Absent, Self::Text)
+    }
+}
+
+fn value_of<'a>(site: &'a Site, name: &str) -> Value<'a> {
     match name {
-        "@hostname" => Some(Some(site.hostname.as_str())),
-        "@region" => site.domain.as_ref().map(|domain| Some(domain.region.as_str())),
-        "@zone" => site.domain.as_ref().map(|domain| Some(domain.zone.as_str())),
-        _ => site.attributes.iter().find(|(have, _)| have == name).map(|(_, value)| match value {
-            AttributeValue::Text(text) => Some(text.as_str()),
-            AttributeValue::Milli(_) | AttributeValue::Ranges(_) => None,
-        }),
+        "@hostname" => Value::Text(&site.hostname),
+        "@region" => site.domain.as_ref().map(|domain| domain.region.as_str()).into(),
+        "@zone" => site.domain.as_ref().map(|domain| domain.zone.as_str()).into(),
+        _ => match site.attributes.iter().find(|(have, _)| have == name).map(|(_, value)| value) {
+            None => Value::Absent,
+            Some(AttributeValue::Text(text)) => Value::Text(text),
+            Some(AttributeValue::Milli(_) | AttributeValue::Ranges(_)) => Value::Other,
+        },
     }
 }

@@ -15,6 +15,10 @@ use tepui_proto::roles::Packing;
 use tepui_proto::{AgentId, Bundle, FrameworkId, Role};
 
 /// One agent that is looked at.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two are of the agent, two are of how far the visit has come"
+)]
 pub(super) struct Visit<'a> {
     pub(super) agent: AgentId,
     pub(super) site: &'a Site,

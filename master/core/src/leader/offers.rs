@@ -165,7 +165,7 @@ impl Leader {
                 wants: framework.wants.clone(),
                 is_active: self.mind.active.contains(&id),
             };
-            self.mind.allocator.set_ask(id, ask);
+            self.mind.allocator.set_ask(id, &ask);
         }
     }
 

@@ -171,7 +171,9 @@ impl Leader {
     fn stays_full(&self, path: &str, want: &Want, chosen: &[Victim]) -> bool {
         let Some(policy) = self.state.policy.role(&Role::from(path)) else { return false };
         let mut held = self.state.ledger.consumed(path);
-        chosen.iter().for_each(|victim| held.remove(&victim.resources));
+        for victim in chosen {
+            held.remove(&victim.resources);
+        }
         held.add(&want.each);
         held.exceeds(&policy.limit).is_some()
     }

@@ -211,14 +211,12 @@ impl Sums {
 
 /// Changes a role's sums; a role that was not here begins.
 fn with(roles: &mut BTreeMap<Role, RoleSums>, path: &str, change: impl FnOnce(&mut RoleSums)) {
-    match roles.get_mut(path) {
-        Some(sums) => change(sums),
-        None => {
-            let mut sums = RoleSums::default();
-            change(&mut sums);
-            roles.insert(Role::from(path), sums);
-        }
+    if let Some(sums) = roles.get_mut(path) {
+        return change(sums);
     }
+    let mut sums = RoleSums::default();
+    change(&mut sums);
+    roles.insert(Role::from(path), sums);
 }
 
 /// `a/b/c` is `a`, `a/b`, `a/b/c`.

@@ -235,14 +235,7 @@ impl State {
                     self.digest.add(&("blob", digest, size_bytes));
                 }
             }
-            EntryKind::BlobsForgotten(digests) => {
-                for digest in digests {
-                    if let Some(record) = self.blobs.remove(digest) {
-                        self.digest.remove(&("blob", digest, &record.size_bytes));
-                    }
-                    self.forget_modules(*digest);
-                }
-            }
+            EntryKind::BlobsForgotten(digests) => self.forget_blobs(digests),
             EntryKind::ModuleAccepted { digest, kind } => {
                 if self.modules.insert((*digest, *kind)) {
                     self.digest.add(&("module", digest, kind));
@@ -293,6 +286,18 @@ impl State {
             }
             EntryKind::TimerRang { framework, name } => self.apply_timer(*framework, name),
             EntryKind::TurnCommitted(turn) => self.apply_turn(turn),
+            EntryKind::RolesSet(_)
+            | EntryKind::PoolsDeclared { .. }
+            | EntryKind::AgentModeSet { .. }
+            | EntryKind::MaintenanceSet { .. }
+            | EntryKind::Converted(_) => self.apply_provision(&entry.kind),
+            EntryKind::TurnPooled(pooled) => self.apply_pooled_turn(pooled),
+        }
+    }
+
+    /// What operators have set, and what has become of agents' resources.
+    fn apply_provision(&mut self, kind: &EntryKind) {
+        match kind {
             EntryKind::RolesSet(roles) => self.apply_roles(roles),
             EntryKind::PoolsDeclared { agent, pools } => self.apply_pools(*agent, pools),
             EntryKind::AgentModeSet { agent, mode } => self.apply_mode(*agent, *mode),
@@ -300,7 +305,16 @@ impl State {
                 self.apply_maintenance(*agent, *unavailability);
             }
             EntryKind::Converted(conversion) => self.apply_conversion(conversion),
-            EntryKind::TurnPooled(pooled) => self.apply_pooled_turn(pooled),
+            _ => {}
+        }
+    }
+
+    fn forget_blobs(&mut self, digests: &[Digest]) {
+        for digest in digests {
+            if let Some(record) = self.blobs.remove(digest) {
+                self.digest.remove(&("blob", digest, &record.size_bytes));
+            }
+            self.forget_modules(*digest);
         }
     }
 

@@ -130,7 +130,7 @@ impl Engine {
             wants: None,
             is_active: client.is_active,
         };
-        self.allocator.set_ask(framework, ask);
+        self.allocator.set_ask(framework, &ask);
     }
 
     pub(crate) fn remove_framework(&mut self, framework: FrameworkId) {

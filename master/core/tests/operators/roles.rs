@@ -52,7 +52,7 @@ fn names_of_roles_are_checked() {
     let long = "x".repeat(1 << 20);
     for bad in ["", "/", "a//b", "a/", "/a", "a/..", "-a", "a b", "a\u{8}", "*/a", &long] {
         let result = stage.roles(vec![weight(bad, 2_000)]);
-        assert_eq!(result, Err(Code::RoleInvalid), "{:.40}", bad);
+        assert_eq!(result, Err(Code::RoleInvalid), "{bad:.40}");
     }
 }
 
@@ -65,7 +65,7 @@ fn names_of_resources_are_checked() {
         let limit = RoleChange { limit: Some(scalars.clone()), ..change("web") };
         let guarantee = RoleChange { guarantee: Some(scalars), ..change("web") };
         for change in [limit, guarantee] {
-            assert_eq!(stage.roles(vec![change.clone()]), Err(Code::QuotaInvalid), "{:.40}", bad);
+            assert_eq!(stage.roles(vec![change.clone()]), Err(Code::QuotaInvalid), "{bad:.40}");
             assert_eq!(stage.force(vec![change]), Err(Code::QuotaInvalid), "not by force either");
         }
     }

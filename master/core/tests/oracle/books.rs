@@ -120,7 +120,7 @@ impl Books {
         let mut sum = Amounts::default();
         for (kind, amount) in self.agents.values().flat_map(|agent| agent.total.iter()) {
             if kind.reserved_for.last().is_some_and(|owner| is_within(owner, path)) {
-                sum = sum.plus(copy_bytes(kind).map_or(Amounts::of(amount), Amounts::disk));
+                sum = sum.plus(copy_bytes(kind).map_or_else(|| Amounts::of(amount), Amounts::disk));
             }
         }
         for holding in self.holdings.iter().filter(|holding| is_within(&holding.role, path)) {

@@ -181,15 +181,12 @@ impl Cluster {
         }
         self.books.refusals.retain(|r| r.framework != id || roles.contains(&r.role));
         self.books.demoted.retain(|(role, of), _| *of != id || roles.contains(role));
-        match ask {
-            Some(ask) => {
-                self.books.asks.insert(id, ask.clone());
-                self.allocator.set_ask(id, ask);
-            }
-            None => {
-                self.books.asks.remove(&id);
-                self.allocator.remove_ask(id);
-            }
+        if let Some(ask) = ask {
+            self.books.asks.insert(id, ask.clone());
+            self.allocator.set_ask(id, &ask);
+        } else {
+            self.books.asks.remove(&id);
+            self.allocator.remove_ask(id);
         }
     }
 
@@ -322,7 +319,9 @@ pub(crate) fn framework(name: u8) -> FrameworkId {
 /// Half of what is countable and can be split.
 fn half(bundle: &Bundle) -> Bundle {
     let mut half = Bundle::default();
-    for (kind, all) in bundle.iter().filter(|(kind, _)| kind.disk == Default::default()) {
+    for (kind, all) in
+        bundle.iter().filter(|(kind, _)| kind.disk == tepui_proto::DiskKind::default())
+    {
         let part = Resources {
             cpu_milli: all.cpu_milli / 2,
             memory_bytes: all.memory_bytes / 2,
@@ -351,7 +350,9 @@ fn converted(bundle: &Bundle, at: u8, change: Change) -> Option<(Bundle, Bundle)
             }
             to.reserved_for.push(role);
         }
-        Change::Volume(at) if kind.is_reserved() && kind.disk == Default::default() => {
+        Change::Volume(at)
+            if kind.is_reserved() && kind.disk == tepui_proto::DiskKind::default() =>
+        {
             amount = Resources { disk_bytes: amount.disk_bytes, ..Resources::default() };
             to.disk.volume = Some(VolumeKind { id: format!("n{at}"), shared_bytes: None });
         }

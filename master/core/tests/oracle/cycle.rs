@@ -121,7 +121,7 @@ impl Cycle<'_> {
                         given.push(client);
                     }
                     Some(Take::Units { want, most, from }) => {
-                        taker = Some((client, want, most, from))
+                        taker = Some((client, want, most, from));
                     }
                 }
             }

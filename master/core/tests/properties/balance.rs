@@ -30,7 +30,9 @@ pub(crate) fn check(cluster: &Cluster) -> TestCaseResult {
         same(path, sums.map_or(&nothing, |sums| sums.held()), books.held_within(path))?;
         same(path, sums.map_or(&nothing, |sums| sums.own()), own)?;
         same(path, &ledger.consumed(path), books.consumed(path))?;
-        for (framework, sum) in sums.into_iter().flat_map(|sums| sums.frameworks()) {
+        for (framework, sum) in
+            sums.into_iter().flat_map(tepui_master_core::ledger::RoleSums::frameworks)
+        {
             let is_own = |held: &crate::books::Holding| held.framework == framework;
             same(path, sum, books.held(|held| held.role.as_str() == path && is_own(held)))?;
         }

@@ -94,9 +94,9 @@ impl Plan {
             let ask = Ask {
                 wants: Some(wants.collect()),
                 roles,
-                suppressed: Default::default(),
+                suppressed: std::collections::BTreeSet::default(),
                 accepts: Accepts::NATIVE,
-                smallest: Default::default(),
+                smallest: std::collections::BTreeMap::default(),
                 is_active: true,
             };
             cluster.set_ask(framework(name), Some(ask));
