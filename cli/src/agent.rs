@@ -85,7 +85,13 @@ pub(crate) struct MaintainArgs {
     #[arg(long, required_unless_present = "cancel", conflicts_with = "cancel")]
     start: Option<String>,
     /// For how long, such as 2h [default: until further notice].
-    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span, requires = "start")]
+    #[arg(
+        long = "for",
+        value_name = "SPAN",
+        value_parser = parse_span,
+        requires = "start",
+        conflicts_with = "cancel"
+    )]
     length: Option<u64>,
     /// Not at all.
     #[arg(long)]

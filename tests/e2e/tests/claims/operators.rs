@@ -31,8 +31,9 @@ fn a_quota_that_does_not_fit_changes_nothing_and_a_limit_is_enforced_and_explain
     assert_eq!((refused.status, text(&refused.body, "/code")), (400, "invalid-spec"));
     assert_eq!(cluster.json(&["role", "ls"]), json!([]));
 
-    let limited = cluster.json(&["role", "set", "idle", "--limit", "cpus:0", "--weight", "0.5"]);
-    assert_eq!(text(&limited, "/0/limit"), "cpus:0");
+    let limited =
+        cluster.json(&["role", "set", "idle", "--limit", "cpus:0;mem:0", "--weight", "0.5"]);
+    assert_eq!(text(&limited, "/0/limit"), "cpus:0;mem:0");
     assert_eq!(limited.pointer("/0/weight_milli"), Some(&json!(500)));
     let folder = Folder::new("idle", "fifteen.wasm").module("hello", "hello.wasm");
     let _ran = cluster.submit(folder.written()).good();
