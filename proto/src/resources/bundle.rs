@@ -69,6 +69,11 @@ impl PoolKind {
     pub fn is_whole(&self) -> bool {
         self.disk.whole.is_some()
     }
+
+    /// Whether anyone may use it, and keep it: neither reserved, nor revocable, nor shared.
+    pub fn is_open(&self) -> bool {
+        !self.is_reserved() && !self.revocable && !self.is_shared()
+    }
 }
 
 /// Resources by kind. No kind is there with nothing in it.

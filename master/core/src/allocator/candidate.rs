@@ -43,7 +43,7 @@ impl Allowance {
         let is_owed = |name: &str| {
             owed.get(name).is_some_and(|owed| owed > 0) && self.room.get(name) != Some(0)
         };
-        let mut open = bundle.iter().filter(|(kind, _)| is_open(kind));
+        let mut open = bundle.iter().filter(|(kind, _)| kind.is_open());
         open.any(|(_, amount)| Scalars::of(amount).iter().any(|(name, _)| is_owed(name)))
     }
 
@@ -61,11 +61,6 @@ impl Allowance {
             Reason::Headroom
         }
     }
-}
-
-/// What anyone may use, and quotas count.
-fn is_open(kind: &PoolKind) -> bool {
-    !kind.is_reserved() && !kind.revocable && !kind.is_shared()
 }
 
 /// Who asks.
@@ -133,7 +128,7 @@ pub(super) fn candidate(
     }
     let mut open = Scalars::default();
     for (kind, amount) in available.iter() {
-        if is_open(kind) {
+        if kind.is_open() {
             crate::policy::add(&mut open, &Scalars::of(amount));
         }
     }
@@ -143,7 +138,7 @@ pub(super) fn candidate(
     }
     let mut candidate = Bundle::default();
     for (kind, amount) in available.iter() {
-        let part = if is_open(kind) {
+        let part = if kind.is_open() {
             take(kind, amount, &mut left)
         } else if allowance.owed.is_some() && kind.owner().is_some_and(|owner| owner != role) {
             // An ancestor's reservation is shared out by fair share.

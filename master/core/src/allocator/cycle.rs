@@ -130,8 +130,7 @@ impl Allocator {
 fn closed(sites: &Sites, ledger: &Ledger) -> Quantities {
     let mut sum = Quantities::default();
     for accounts in sites.closed_ids().filter_map(|agent| ledger.agent(agent)) {
-        let is_open = |kind: &PoolKind| !kind.is_reserved() && !kind.revocable && !kind.is_shared();
-        sum.add_pools(accounts.offerable.free(), is_open);
+        sum.add_pools(accounts.offerable.free(), PoolKind::is_open);
     }
     sum
 }

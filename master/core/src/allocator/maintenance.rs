@@ -60,9 +60,4 @@ impl InverseOffers {
         self.out.retain(|(_, of)| *of != framework);
         self.refused.retain(|(_, of), _| *of != framework);
     }
-
-    /// When the next refusal ends.
-    pub fn next_end(&self) -> Option<Timestamp> {
-        self.refused.values().min().copied()
-    }
 }

@@ -41,6 +41,9 @@ use tepui_proto::calls::Want;
 use tepui_proto::{AgentId, Bundle, DurationMs, FrameworkId, Role, Scalars, Timestamp, limits};
 use wants::Wanted;
 
+/// Agents that have some of these are offered only to who wants some.
+pub(crate) const GPUS: &str = "gpus";
+
 /// How the allocator works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -225,12 +228,6 @@ impl Allocator {
         for client in self.clients.keys_of(framework).collect::<Vec<_>>() {
             self.clients.refusals.expire(client, agent, clock);
         }
-    }
-
-    /// Refusals that are remembered, by agents: what a framework's filters cost.
-    pub fn refusals(&mut self, framework: FrameworkId) -> usize {
-        let clients = self.clients.keys_of(framework);
-        clients.map(|client| self.clients.refusals.len(client)).sum()
     }
 
     /// Units of a want are no longer on offer: answered, declined, or taken back.

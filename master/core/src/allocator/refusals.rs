@@ -134,11 +134,6 @@ impl Refusals {
         }
     }
 
-    /// Of how many agents a client has refused something.
-    pub(super) fn len(&self, client: ClientKey) -> usize {
-        self.agents.get(client).map_or(0, BTreeSet::len)
-    }
-
     fn retain(&mut self, client: ClientKey, agent: AgentId, keep: impl Fn(&Refusal) -> bool) {
         let Some(list) = self.by_agent.get_mut(&agent) else { return };
         list.retain(|refusal| refusal.client != client || keep(refusal));

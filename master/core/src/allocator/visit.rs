@@ -45,8 +45,11 @@ impl Run<'_> {
         let sites = self.sites;
         let Some((site, class)) = sites.get(agent) else { return false };
         let Some(accounts) = self.ledger.agent(agent) else { return false };
-        let has_gpus =
-            accounts.offerable.total.iter().any(|(_, amount)| amount.custom.contains_key("gpus"));
+        let has_gpus = accounts
+            .offerable
+            .total
+            .iter()
+            .any(|(_, amount)| amount.custom.contains_key(super::GPUS));
         let mut visit = Visit {
             agent,
             site,

@@ -33,6 +33,8 @@ pub(super) enum Deadline {
     Cycle,
     /// Everything is to be looked at.
     Look,
+    /// Who declined an inverse offer may be asked again.
+    Inverse,
     /// Guarantees that are still owed are looked at again.
     Preempt,
 }
@@ -90,7 +92,7 @@ impl Leader {
                 Deadline::Lost(key) => self.on_task_lost(step, &key),
                 Deadline::Sweep => self.sweep_blobs(step),
                 // Settling looks.
-                Deadline::Preempt | Deadline::Cycle => {}
+                Deadline::Preempt | Deadline::Cycle | Deadline::Inverse => {}
                 Deadline::Look => self.mind.all_dirty = true,
             }
         }

@@ -2,7 +2,7 @@
 
 use super::deadlines::Deadline;
 use super::{Leader, Violation};
-use crate::allocator::{Accepts, Ask, Grant, Look, Site};
+use crate::allocator::{Accepts, Ask, GPUS, Grant, Look, Site};
 use crate::ledger::Holder;
 use crate::state::State;
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,7 +90,7 @@ impl Offers {
 fn accepts(wants: Option<&[Want]>) -> Accepts {
     let mut wants = wants.unwrap_or_default().iter();
     Accepts {
-        gpus: wants.clone().any(|want| want.each.custom.contains_key("gpus")),
+        gpus: wants.clone().any(|want| want.each.custom.contains_key(GPUS)),
         other_regions: wants.any(|want| want.constraints.iter().any(|c| c.attribute == "@region")),
         ..Accepts::NATIVE
     }

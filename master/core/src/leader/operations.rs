@@ -11,7 +11,7 @@ use crate::allocator::is_at_or_below;
 use crate::effect::ReplyBody;
 use crate::entry::{Conversion, EntryKind};
 use crate::input::Ticket;
-use crate::ledger::paths;
+use crate::ledger::{is_charged, paths};
 use crate::policy::PolicyError;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::calls::{NewVolume, Operation, Reservation};
@@ -90,9 +90,7 @@ impl Leader {
             let is_below = |of: &Role| is_at_or_below(of.as_str(), role.as_str());
             let is_reserved = |kind: &PoolKind| kind.owner().is_some_and(is_below);
             let has_offers = asker.is_some_and(|(_, pool)| is_below(&pool.offer.role));
-            let counts = |kind: &PoolKind| {
-                is_reserved(kind) || (has_offers && !kind.is_reserved() && !kind.revocable)
-            };
+            let counts = |kind: &PoolKind| is_reserved(kind) || (has_offers && is_charged(kind));
             let is_new = conversion.from.iter().any(|(kind, _)| !counts(kind));
             if !is_new || !conversion.to.pools().any(|(kind, _)| is_reserved(kind)) {
                 continue;

@@ -7,7 +7,7 @@
 
 use super::deadlines::Deadline;
 use super::{Leader, Step};
-use crate::allocator::is_at_or_below;
+use crate::allocator::{GPUS, is_at_or_below};
 use crate::ledger::paths;
 use crate::state::State;
 use std::cmp::Reverse;
@@ -20,8 +20,6 @@ use tepui_proto::{
 
 /// Agents that are looked at for one want.
 const AGENTS: usize = 1_000;
-/// Agents that have some are offered only to who wants some.
-const GPUS: &str = "gpus";
 
 /// A task that could go.
 struct Victim {

@@ -8,11 +8,12 @@ use super::{Leader, Step, reply};
 use crate::effect::ReplyBody;
 use crate::entry::EntryKind;
 use crate::input::Ticket;
+use crate::ledger::is_charged;
 use crate::policy::{Policy, PolicyError, RolePolicy};
 use crate::quantities::Quantities;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::roles::RoleChange;
-use tepui_proto::{OfferId, PoolKind, Role, names};
+use tepui_proto::{OfferId, Role, names};
 
 /// Changes in one request.
 const CHANGES: usize = 1_000;
@@ -77,7 +78,6 @@ impl Leader {
     /// What counts against a role's quota without its offers, which can be taken back.
     pub(super) fn used_by(&self, role: &Role) -> Quantities {
         let mut used = self.state.ledger.consumed(role.as_str());
-        let is_charged = |kind: &PoolKind| !kind.is_reserved() && !kind.revocable;
         for offer in self.offers_below(role).filter_map(|id| self.mind.offers.get(id)) {
             used.remove_pools(&offer.bundle, is_charged);
         }

@@ -3,6 +3,7 @@
 //! Draining stops an agent's tasks and waits for their ends; schedulers on it move at once. Its one surprise: the answer
 //! to an inverse offer is advice and moves nothing, as in Mesos; who wants an agent empty drains it.
 
+use super::deadlines::Deadline;
 use super::{Leader, Step, reply};
 use crate::allocator::InverseOffers;
 use crate::effect::{Effect, ReplyBody};
@@ -211,6 +212,9 @@ impl Leader {
             return false;
         }
         self.mind.inverse.by_id.remove(&id);
+        if let Some(until) = refused_until {
+            self.mind.deadlines.set(until, Deadline::Inverse);
+        }
         // Who accepts is not asked again before something changes.
         let until = refused_until.unwrap_or(Timestamp(u64::MAX));
         self.mind.inverse.offers.answered(agent, framework, Some(until))

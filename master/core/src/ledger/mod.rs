@@ -8,8 +8,8 @@ mod account;
 mod sums;
 
 pub use account::Account;
-pub(crate) use sums::paths;
 pub use sums::{Held, RoleSums};
+pub(crate) use sums::{is_charged, paths};
 
 use crate::quantities::Quantities;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,10 +172,10 @@ impl Ledger {
             self.sums.reserve(bundle, counts);
             if counts {
                 self.total.add_pools(bundle, |_| true);
-                self.idle.add_pools(free, is_idle);
+                self.idle.add_pools(free, PoolKind::is_open);
             } else {
                 self.total.remove_pools(bundle, |_| true);
-                self.idle.remove_pools(free, is_idle);
+                self.idle.remove_pools(free, PoolKind::is_open);
             }
         }
         self.total.remove(before.held_back.total.plain());
@@ -195,7 +195,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let accounts = self.agents.get_mut(&agent).ok_or(LedgerError::NoAgent)?;
         accounts.offerable.offer(bundle)?;
-        self.idle.remove_pools(bundle, is_idle);
+        self.idle.remove_pools(bundle, PoolKind::is_open);
         self.sums.hold(agent, holder, bundle);
         Ok(())
     }
@@ -323,9 +323,9 @@ impl Ledger {
             change(&mut accounts.held_back)?;
             return accounts.held_back.balance();
         }
-        self.idle.remove_pools(accounts.offerable.free(), is_idle);
+        self.idle.remove_pools(accounts.offerable.free(), PoolKind::is_open);
         let result = change(&mut accounts.offerable).and_then(|()| accounts.offerable.balance());
-        self.idle.add_pools(accounts.offerable.free(), is_idle);
+        self.idle.add_pools(accounts.offerable.free(), PoolKind::is_open);
         result
     }
 
@@ -336,11 +336,6 @@ impl Ledger {
         };
         self.agents.iter().find(|(_, accounts)| bad(accounts)).map(|(id, _)| *id)
     }
-}
-
-/// What anyone may be offered.
-fn is_idle(kind: &PoolKind) -> bool {
-    !kind.is_reserved() && !kind.revocable && !kind.is_shared()
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ pub(super) struct Sums {
 }
 
 /// What is charged to a quota.
-fn is_charged(kind: &PoolKind) -> bool {
+pub(crate) fn is_charged(kind: &PoolKind) -> bool {
     !kind.is_reserved() && !kind.revocable
 }
 
