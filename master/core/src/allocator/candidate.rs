@@ -5,6 +5,7 @@
 
 use super::Accepts;
 use super::explain::Reason;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use tepui_proto::resources::Custom;
 use tepui_proto::{Bundle, PoolKind, Resources, Role, Scalars};
@@ -99,9 +100,9 @@ pub(crate) fn is_at_or_below(role: &str, above: &str) -> bool {
 }
 
 /// What is free for the role at all, whatever quotas say.
-pub(super) fn available(free: &Bundle, asker: Asker<'_>) -> Result<Bundle, Reason> {
+pub(super) fn available<'a>(free: &'a Bundle, asker: Asker<'_>) -> Result<Cow<'a, Bundle>, Reason> {
     if free.is_plain() {
-        return Ok(free.clone());
+        return Ok(Cow::Borrowed(free));
     }
     let mut reason = Reason::Held;
     let available = free.retained(|kind, _| match asker.may_have(kind) {
@@ -111,20 +112,20 @@ pub(super) fn available(free: &Bundle, asker: Asker<'_>) -> Result<Bundle, Reaso
             false
         }
     });
-    if available.is_empty() { Err(reason) } else { Ok(available) }
+    if available.is_empty() { Err(reason) } else { Ok(Cow::Owned(available)) }
 }
 
 /// Cuts what is available to what quotas allow.
 ///
 /// # Errors
 /// Why nothing is left, or, towards guarantees, why there is nothing to be given.
-pub(super) fn candidate(
-    available: Bundle,
+pub(super) fn candidate<'a>(
+    available: &'a Bundle,
     role: &Role,
     allowance: &Allowance,
-) -> Result<Bundle, Reason> {
+) -> Result<Cow<'a, Bundle>, Reason> {
     if allowance.is_unbounded() {
-        return Ok(available);
+        return Ok(Cow::Borrowed(available));
     }
     let mut open = Scalars::default();
     for (kind, amount) in available.iter() {
@@ -154,7 +155,7 @@ pub(super) fn candidate(
         // Reservations alone, or a disk that is too large, are no reason to be served first.
         return Err(Reason::Quota);
     }
-    if candidate.is_empty() { Err(allowance.reason(&open)) } else { Ok(candidate) }
+    if candidate.is_empty() { Err(allowance.reason(&open)) } else { Ok(Cow::Owned(candidate)) }
 }
 
 /// Takes as much of a pool as is left, by name; what cannot be split, whole or not at all. Ports and items come along.

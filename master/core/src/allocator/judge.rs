@@ -15,6 +15,7 @@ use super::refusals::{Clock, Refusals};
 use super::visit::Visit;
 use crate::ledger::Ledger;
 use crate::quantities::Quantities;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use tepui_proto::{Bundle, PoolKind, Role, Scalars};
 
@@ -72,7 +73,7 @@ impl Judge<'_> {
         let stands = if free.is_plain() { Stands::Look } else { Stands::Once };
         let left_out = |reason| LeftOut { reason, stands };
         let have = if allowance.is_unbounded() { Scalars::default() } else { amounts(&available) };
-        let whole = candidate::candidate(available, role, &allowance).map_err(left_out)?;
+        let whole = candidate::candidate(&available, role, &allowance).map_err(left_out)?;
         let smallest = client.smallest.as_ref().unwrap_or(&self.settings.smallest);
         if !candidate::is_worth_offering(&whole, smallest) {
             // It was worth offering before quotas were asked.
@@ -81,17 +82,17 @@ impl Judge<'_> {
         if self.is_hidden(visit, key, &whole) {
             return Err(left_out(Reason::Filter));
         }
-        Ok(Take::Whole(whole))
+        Ok(Take::Whole(whole.into_owned()))
     }
 
     /// What is available to a client, whatever quotas say.
-    fn check(
+    fn check<'f>(
         &self,
         visit: &Visit<'_>,
         role: &Role,
         (key, client): (ClientKey, &mut Client),
-        free: &Bundle,
-    ) -> Result<Bundle, LeftOut> {
+        free: &'f Bundle,
+    ) -> Result<Cow<'f, Bundle>, LeftOut> {
         self.check_accepts(visit, role, client)?;
         // What is refused hides all that lies within it, whatever of it there is to offer.
         if free.is_plain() && self.is_hidden(visit, key, free) {
@@ -165,7 +166,7 @@ impl Judge<'_> {
         available: &Bundle,
         allowance: &Allowance,
     ) -> Result<Take, LeftOut> {
-        let cut = candidate::candidate(available.clone(), role, allowance);
+        let cut = candidate::candidate(available, role, allowance);
         // Revocable units may be lent of what is held for guarantees: preemption gets it back.
         let lent = Allowance { owed: None, surplus: Scalars::default(), ..allowance.clone() };
         let mut left_out = LeftOut::from(Reason::Held);
@@ -175,7 +176,7 @@ impl Judge<'_> {
                 continue;
             }
             let lends = wanted.want.revocable && !allowance.surplus.is_empty();
-            let lent = lends.then(|| candidate::candidate(available.clone(), role, &lent));
+            let lent = lends.then(|| candidate::candidate(available, role, &lent));
             let cut = lent.as_ref().unwrap_or(&cut);
             let verdict = if !wanted.constraints.are_met(visit.site, visit.class) {
                 Err(Reason::Constraint)
@@ -192,7 +193,11 @@ impl Judge<'_> {
                     }
                     // Who has refused one unit is not asked about two.
                     let is_hidden = self.is_hidden(visit, key, &one);
-                    if is_hidden { Err(Reason::Filter) } else { Ok((most, from.clone())) }
+                    if is_hidden {
+                        Err(Reason::Filter)
+                    } else {
+                        Ok((most, from.clone().into_owned()))
+                    }
                 })
             };
             if let (true, Err(reason)) = (self.counts, &verdict) {

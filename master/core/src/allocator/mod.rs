@@ -27,6 +27,7 @@ pub use explain::{Reason, Tally};
 pub use maintenance::InverseOffers;
 pub use share::Share;
 pub use sites::{ConstraintError, Site, check_constraints};
+pub(crate) use wants::fitting;
 
 use crate::ledger::{Holder, Ledger};
 use crate::policy::Policy;
@@ -96,6 +97,17 @@ pub struct Grant {
     pub want: Option<(u32, u32)>,
     /// What.
     pub bundle: Bundle,
+}
+
+/// What a role that a guarantee is owed to could use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Which role.
+    pub role: Role,
+    /// What one of its frameworks wants.
+    pub want: Want,
+    /// How many units of it are owed, at least one.
+    pub units: u32,
 }
 
 /// Which agents a cycle looks at.
@@ -240,19 +252,19 @@ impl Allocator {
         self.clients.demote(framework, until);
     }
 
-    /// Wants of roles that a guarantee is owed to, one of each framework, in the order in which they are served.
-    pub fn needs(&mut self, ledger: &mut Ledger, policy: &Policy) -> Vec<(Role, Want)> {
+    /// Wants of roles that a guarantee is owed to, one of each framework, in the order in which they are served. Also where
+    /// a limit above leaves no room at the moment.
+    pub fn needs(&mut self, ledger: &mut Ledger, policy: &Policy) -> Vec<Need> {
         self.catch_up(ledger, policy);
         let mut needs = Vec::new();
-        if !self.quotas.is_owing() {
-            return needs;
-        }
         self.order.walk(true, &mut |node, _, key| {
             let wants = self.clients.get(key).and_then(|client| client.wants.as_ref());
             let mut wants = wants.into_iter().flatten();
             let wanted = wants.find(|wanted| wanted.left() > 0 && !wanted.want.revocable);
             if let (Some(node), Some(wanted)) = (self.order.node(node), wanted) {
-                needs.push((node.role.clone(), wanted.want.clone()));
+                let owed = self.quotas.owed(node.role.as_str(), ledger);
+                let units = wanted.covering(&owed).min(wanted.left());
+                needs.push(Need { role: node.role.clone(), want: wanted.want.clone(), units });
             }
             ControlFlow::Continue(())
         });

@@ -22,7 +22,7 @@ pub(super) struct Clock {
 #[derive(Debug)]
 struct Refusal {
     client: ClientKey,
-    /// Many refuse the same of an agent.
+    /// Many refuse the same of an agent, and then share it.
     bundle: Arc<Bundle>,
     until: Timestamp,
     /// How many cycles had run when it was made.
@@ -42,9 +42,10 @@ pub(super) struct Refusals {
     by_agent: BTreeMap<AgentId, Vec<Refusal>>,
     /// Agents of which a client has refused something.
     agents: SecondaryMap<ClientKey, BTreeSet<AgentId>>,
-    /// What was refused last.
-    last: Option<Arc<Bundle>>,
 }
+
+/// What was refused of an agent that others may refuse as well.
+const SHARED: usize = 8;
 
 /// Where those of a client begin.
 fn place(list: &[Refusal], client: ClientKey) -> usize {
@@ -57,6 +58,24 @@ fn of(list: &[Refusal], client: ClientKey) -> impl Iterator<Item = &Refusal> {
     rest.iter().take_while(move |refusal| refusal.client == client)
 }
 
+/// A bundle, and the same one as those have who have refused as much.
+fn shared(list: &[Refusal], bundle: Bundle) -> Arc<Bundle> {
+    let mut seen: Vec<&Arc<Bundle>> = Vec::with_capacity(SHARED);
+    for refusal in list {
+        if seen.iter().any(|known| Arc::ptr_eq(known, &refusal.bundle)) {
+            continue;
+        }
+        if *refusal.bundle == bundle {
+            return Arc::clone(&refusal.bundle);
+        }
+        seen.push(&refusal.bundle);
+        if seen.len() == SHARED {
+            break;
+        }
+    }
+    Arc::new(bundle)
+}
+
 impl Refusals {
     /// `made`: how many cycles have run.
     pub(super) fn refuse(
@@ -66,10 +85,8 @@ impl Refusals {
         bundle: Bundle,
         (until, made): (Timestamp, u64),
     ) {
-        let known = self.last.as_ref().filter(|last| ***last == bundle).map(Arc::clone);
-        let bundle = known.unwrap_or_else(|| Arc::new(bundle));
-        self.last = Some(Arc::clone(&bundle));
         let list = self.by_agent.entry(agent).or_default();
+        let bundle = shared(list, bundle);
         if of(list, client).next().is_some() {
             // A refusal within another that lasts as long says nothing new.
             let says_more = |old: &Refusal| old.until > until || !bundle.contains(&old.bundle);
@@ -101,12 +118,14 @@ impl Refusals {
         clock: Clock,
         mut see: impl FnMut(ClientKey),
     ) {
-        // The bundle that was looked at last, and whether the candidate lies within it.
-        let mut last: Option<(&Arc<Bundle>, bool)> = None;
+        // Bundles that were looked at, and whether the candidate lies within them.
+        let mut seen: Vec<(&Arc<Bundle>, bool)> = Vec::with_capacity(SHARED);
         for refusal in self.by_agent.get(&agent).into_iter().flatten() {
-            let known = last.filter(|(bundle, _)| Arc::ptr_eq(bundle, &refusal.bundle));
-            let is_within = known.map_or_else(|| refusal.bundle.contains(candidate), |(_, is)| is);
-            last = Some((&refusal.bundle, is_within));
+            let known = seen.iter().find(|(bundle, _)| Arc::ptr_eq(bundle, &refusal.bundle));
+            let is_within = known.map_or_else(|| refusal.bundle.contains(candidate), |(_, is)| *is);
+            if known.is_none() && seen.len() < SHARED {
+                seen.push((&refusal.bundle, is_within));
+            }
             if is_within && refusal.stands(clock) {
                 see(refusal.client);
             }

@@ -8,7 +8,7 @@ use super::explain::{Reason, Tally};
 use super::sites::Constraints;
 use tepui_proto::calls::Want;
 use tepui_proto::resources::Custom;
-use tepui_proto::{Bundle, PoolKind, Resources};
+use tepui_proto::{Bundle, PoolKind, Resources, Scalars};
 
 /// One want of a framework.
 #[derive(Debug)]
@@ -55,9 +55,25 @@ impl Wanted {
         usable.flat().map_or(0, |flat| fitting(&flat, want, self.left()))
     }
 
+    /// How many units it takes to hold all of this that a unit has any of; at least one.
+    pub(super) fn covering(&self, amounts: &Scalars) -> u32 {
+        let each = Scalars::of(&self.want.each);
+        let units = each.iter().filter(|(_, each)| *each > 0).map(|(name, each)| {
+            let units = amounts.get(name).unwrap_or(0).div_ceil(each);
+            u32::try_from(units).unwrap_or(u32::MAX)
+        });
+        units.max().unwrap_or(1).max(1)
+    }
+
     /// Which resource is too little for one unit.
     pub(super) fn missing(&self, bundle: &Bundle) -> Reason {
-        let flat = bundle.retained(|kind, _| self.may_use(kind)).flat().unwrap_or_default();
+        let usable;
+        let flat = if bundle.is_plain() {
+            bundle.plain()
+        } else {
+            usable = bundle.retained(|kind, _| self.may_use(kind)).flat().unwrap_or_default();
+            &usable
+        };
         let each = &self.want.each;
         if flat.cpu_milli < each.cpu_milli {
             Reason::NoCpus
@@ -103,7 +119,8 @@ impl Wanted {
     }
 }
 
-fn fitting(flat: &Resources, want: &Want, most: u32) -> u32 {
+/// How many units fit into these, up to so many.
+pub(crate) fn fitting(flat: &Resources, want: &Want, most: u32) -> u32 {
     let named = &want.each.ports;
     if !flat.ports.contains(named) {
         return 0;

@@ -59,7 +59,7 @@ impl Leader {
         self.take_reports(step, id, &hello.reports);
         self.send_difference(step, id, connection, hello);
         self.mind.dirty.insert(id);
-        self.mind.unplaced.extend(self.waiting_for_a_place());
+        self.mind.has_new_place = true;
         self.retry_checks(step.fx);
     }
 

@@ -116,6 +116,10 @@ pub(crate) struct Mind {
     pub(super) touched: BTreeSet<FrameworkId>,
     /// Frameworks that need a place for their scheduler.
     pub(super) unplaced: BTreeSet<FrameworkId>,
+    /// Whether all that have no place are to be tried again, since an agent is there that was not.
+    pub(super) has_new_place: bool,
+    /// Frameworks whose schedulers an agent runs; never none.
+    pub(super) hosting: BTreeMap<AgentId, BTreeSet<FrameworkId>>,
     pub(super) stopping: BTreeSet<FrameworkId>,
     /// Frameworks whose schedulers take turns and can be offered something.
     pub(super) active: BTreeSet<FrameworkId>,
@@ -160,6 +164,8 @@ impl Mind {
             frameworks: BTreeMap::new(),
             touched: BTreeSet::new(),
             unplaced: BTreeSet::new(),
+            has_new_place: false,
+            hosting: BTreeMap::new(),
             stopping: BTreeSet::new(),
             active: BTreeSet::new(),
             offers: Offers::default(),

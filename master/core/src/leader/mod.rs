@@ -13,6 +13,7 @@ mod launches;
 mod mind;
 mod offers;
 mod operations;
+mod places;
 mod preempt;
 mod reports;
 mod requests;

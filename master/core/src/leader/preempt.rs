@@ -1,17 +1,17 @@
 //! Preemption: a role below its guarantee gets back what revocable tasks hold, and what roles hold beyond their limits.
 //!
-//! Only where a want of such a role fits nowhere, what is on offer elsewhere included, and only on one agent at a time:
-//! the one where the loss is least (the highest priority that has to go, then how many go). Among tasks the lowest
+//! Only for units of a want that fit nowhere, what is on offer elsewhere included, up to what is owed, and first on the
+//! agents where the loss is least (the highest priority that has to go, then how many go). Among tasks the lowest
 //! priority goes first, then the newest. They are asked to stop with their grace, then stopped. Its one surprise: a
 //! framework that states no wants preempts nobody, since nobody knows what would help it.
 
 use super::deadlines::Deadline;
 use super::{Leader, Step};
-use crate::allocator::{GPUS, is_at_or_below};
+use crate::allocator::{GPUS, Need, fitting, is_at_or_below};
 use crate::ledger::paths;
 use crate::state::State;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::Want;
 use tepui_proto::{
     AgentId, Bundle, DurationMs, LaunchNumber, PoolKind, Reason, Resources, Role, TaskKey,
@@ -20,6 +20,12 @@ use tepui_proto::{
 
 /// Agents that are looked at for one want.
 const AGENTS: usize = 1_000;
+
+/// Units that room is made for at once.
+const UNITS: u32 = 100;
+
+/// What it costs to make room: the highest priority that has to go, then how many go.
+type Loss = (i32, usize);
 
 /// A task that could go.
 struct Victim {
@@ -49,36 +55,89 @@ impl Leader {
         // Looking at many agents for each want is not done with every batch.
         self.mind.preempt_at = step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS));
         self.mind.deadlines.set(self.mind.preempt_at, Deadline::Preempt);
-        for (role, want) in needs {
-            let agents = self.suiting(&want);
-            if self.is_coming(&role, &want, &agents) {
-                continue;
+        let mut served = BTreeSet::new();
+        for need in needs {
+            // What others of the role are owed is the same; once there is room for one of them it is looked at again.
+            let most = if served.insert(top(&need.role)) { need.units.min(UNITS) } else { 1 };
+            self.make_room(step, &need, most);
+        }
+    }
+
+    /// Stops tasks until so many units have room, or will, what is on offer elsewhere included.
+    fn make_room(&mut self, step: &mut Step<'_>, need: &Need, units: u32) {
+        let agents = self.suiting(&need.want);
+        let full = self.full_above(need);
+        // Under a limit that leaves no room one unit has to come before it is known what another takes.
+        let units = if full.is_empty() { units } else { 1 };
+        let coming = self.coming(&need.role);
+        let mut lacking = units;
+        for agent in &agents {
+            lacking = lacking.saturating_sub(self.fitting_in_time(*agent, need, coming.get(agent)));
+            if lacking == 0 {
+                return;
             }
-            let Some(victims) = self.victims(&role, &want, &agents) else { continue };
-            let message = format!("`{role}` is below its guarantee");
+        }
+        let agents = agents.get(..AGENTS).unwrap_or(&agents);
+        while lacking > 0 {
+            let made = self.make_room_once(step, need, (agents, &full), lacking);
+            if made == 0 {
+                return;
+            }
+            lacking -= made;
+        }
+    }
+
+    /// Makes room for one unit on each of the agents where the loss is least, up to so many. Returns how many.
+    fn make_room_once(
+        &mut self,
+        step: &mut Step<'_>,
+        need: &Need,
+        (agents, full): (&[AgentId], &[&str]),
+        most: u32,
+    ) -> u32 {
+        let coming = self.coming(&need.role);
+        let on = |agent: &AgentId| {
+            Some((self.victims_on(*agent, need, full, coming.get(agent))?.0, *agent))
+        };
+        let mut losses: Vec<(Loss, AgentId)> = agents.iter().filter_map(on).collect();
+        losses.sort_unstable();
+        let message = format!("`{}` is below its guarantee", need.role);
+        let mut made = 0;
+        for (_, agent) in losses {
+            if made == most {
+                break;
+            }
+            // What was stopped elsewhere may have brought a role within its limit.
+            let victims = self.victims_on(agent, need, full, coming.get(&agent));
+            let Some((_, victims)) = victims else { continue };
+            made += 1;
             self.move_tasks(step, &victims, TaskState::Killing, Reason::Preempted, &message);
             for key in victims {
                 self.send_kill(&key, None, step.fx);
                 self.mind.preempted.insert(key);
             }
         }
+        made
     }
 
-    /// Whether one unit fits somewhere, or will: where what is on offer comes back, or where tasks are being stopped.
-    fn is_coming(&self, role: &Role, want: &Want, agents: &[AgentId]) -> bool {
+    /// What tasks that are being stopped make room for in a role, by agent.
+    fn coming(&self, role: &Role) -> BTreeMap<AgentId, Resources> {
         let mut coming: BTreeMap<AgentId, Resources> = BTreeMap::new();
         for key in &self.mind.preempted {
             let Some((agent, amount)) = self.given_up(key, role) else { continue };
             let sum = coming.entry(agent).or_default();
             *sum = sum.checked_add(&amount).unwrap_or_default();
         }
-        agents.iter().any(|agent| {
-            let Some(accounts) = self.state.ledger.agent(*agent) else { return false };
-            let room = accounts.offerable.free().checked_add(&accounts.offerable.offered);
-            let room = room.map(|room| usable(&room, role)).unwrap_or_default();
-            let more = coming.remove(agent).unwrap_or_default();
-            fits(&room.checked_add(&more).unwrap_or_default(), want)
-        })
+        coming
+    }
+
+    /// Units that fit on an agent once what is on offer and what is being stopped has come back.
+    fn fitting_in_time(&self, agent: AgentId, need: &Need, coming: Option<&Resources>) -> u32 {
+        let Some(accounts) = self.state.ledger.agent(agent) else { return 0 };
+        let room = accounts.offerable.free().checked_add(&accounts.offerable.offered);
+        let room = usable(&room.unwrap_or_default(), &need.role);
+        let room = coming.map_or(Some(room.clone()), |coming| room.checked_add(coming));
+        fitting(&room.unwrap_or_default(), &need.want, need.units)
     }
 
     /// What the end of a task makes room for in a role, and where.
@@ -98,45 +157,39 @@ impl Leader {
         self.mind.allocator.meeting(want).into_iter().filter(suits).collect()
     }
 
-    /// The tasks of one agent whose end makes room for one unit, with the least loss.
-    fn victims(&self, role: &Role, want: &Want, agents: &[AgentId]) -> Option<Vec<TaskKey>> {
-        let full = self.full_above(role, want);
-        let mut best: Option<((i32, usize), Vec<TaskKey>)> = None;
-        for agent in agents.iter().take(AGENTS) {
-            let Some(found) = self.victims_on(*agent, (role, want), &full) else { continue };
-            if best.as_ref().is_none_or(|(loss, _)| found.0 < *loss) {
-                best = Some(found);
-            }
-        }
-        best.map(|(_, victims)| victims)
-    }
-
     /// Roles at or above this one whose limits leave no room for a unit: only what their own subtrees give up helps.
-    fn full_above<'a>(&self, role: &'a Role, want: &Want) -> Vec<&'a str> {
+    fn full_above<'a>(&self, need: &'a Need) -> Vec<&'a str> {
         let is_full = |path: &&str| {
             let Some(policy) = self.state.policy.role(&Role::from(*path)) else { return false };
             let mut held = self.state.ledger.consumed(path);
-            held.add(&want.each);
+            held.add(&need.want.each);
             held.exceeds(&policy.limit).is_some()
         };
-        paths(role.as_str()).filter(is_full).collect()
+        paths(need.role.as_str()).filter(is_full).collect()
     }
 
+    /// The tasks of an agent whose end makes room for one unit more, with the least loss.
     fn victims_on(
         &self,
         agent: AgentId,
-        needs: (&Role, &Want),
+        need: &Need,
         full: &[&str],
-    ) -> Option<((i32, usize), Vec<TaskKey>)> {
-        let (role, want) = needs;
+        coming: Option<&Resources>,
+    ) -> Option<(Loss, Vec<TaskKey>)> {
+        let Need { role, want, .. } = need;
         let record = self.state.agents.get(&agent)?;
         let mut room = usable(self.state.ledger.agent(agent)?.offerable.free(), role);
+        if let Some(coming) = coming {
+            room = room.checked_add(coming)?;
+        }
+        let enough = fitting(&room, want, u32::MAX - 1) + 1;
+        let fits = |room: &Resources| fitting(room, want, enough) == enough;
         let mut victims: Vec<Victim> =
             record.launches.values().filter_map(|key| self.victim(key, role, full)).collect();
         victims.sort_by_key(|victim| (victim.priority, Reverse(victim.launch)));
         let mut chosen: Vec<Victim> = Vec::new();
         for victim in victims {
-            if fits(&room, want) {
+            if fits(&room) {
                 break;
             }
             if !victim.is_revocable && !self.is_over_limit(&victim.role, &chosen) {
@@ -145,14 +198,14 @@ impl Leader {
             room = room.checked_add(&victim.resources)?;
             chosen.push(victim);
         }
-        if chosen.is_empty() || !fits(&room, want) {
+        if chosen.is_empty() || !fits(&room) {
             return None;
         }
         // Who turns out not to be needed stays.
         for at in (0..chosen.len()).rev() {
             let Some(victim) = chosen.get(at) else { continue };
             let without = room.saturating_sub(&victim.resources);
-            if fits(&without, want) {
+            if fits(&without) {
                 room = without;
                 chosen.remove(at);
             }
@@ -230,6 +283,7 @@ fn usable(bundle: &Bundle, role: &Role) -> Resources {
     bundle.retained(|kind, _| may_use(kind)).flat().unwrap_or_default()
 }
 
-fn fits(room: &Resources, want: &Want) -> bool {
-    room.contains(&want.each) && room.ports.count() >= want.port_count
+/// The role's topmost ancestor, or itself.
+fn top(role: &Role) -> Role {
+    Role::from(paths(role.as_str()).next().unwrap_or_default())
 }

@@ -2,13 +2,13 @@
 
 use super::deadlines::Deadline;
 use super::mind::{Beginning, Hosted};
+use super::places::load;
 use super::{Leader, Step};
 use crate::effect::Effect;
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::StartCause;
-use tepui_proto::roles::AgentMode;
 use tepui_proto::scheduler::{FromScheduler, Level, Open, ToScheduler};
 use tepui_proto::{
     AgentId, DurationMs, FrameworkId, Incarnation, Reason, Resources, TaskKey, TaskState,
@@ -36,16 +36,15 @@ impl Leader {
         }
     }
 
-    /// Frameworks that are active and have no instance.
-    pub(super) fn waiting_for_a_place(&self) -> Vec<FrameworkId> {
-        let waits = |id: &FrameworkId| {
-            self.state.frameworks.get(id).is_some_and(|f| f.is_active() && f.instance.is_none())
-        };
-        self.mind.frameworks.keys().copied().filter(waits).collect()
-    }
-
     pub(super) fn place_schedulers(&mut self, step: &mut Step<'_>) {
-        let unplaced = std::mem::take(&mut self.mind.unplaced);
+        let mut unplaced = std::mem::take(&mut self.mind.unplaced);
+        if std::mem::take(&mut self.mind.has_new_place) {
+            let waits = |id: &FrameworkId| {
+                self.state.frameworks.get(id).is_some_and(|f| f.is_active() && f.instance.is_none())
+            };
+            unplaced.extend(self.mind.frameworks.keys().copied().filter(waits));
+        }
+        let mut places = None;
         for id in unplaced {
             let Some(framework) = self.state.frameworks.get(&id) else { continue };
             if !framework.is_active() || framework.instance.is_some() {
@@ -56,39 +55,21 @@ impl Leader {
                 self.mind.deadlines.set(restart_at, Deadline::Restart(id));
                 continue;
             }
-            // Without room step.now, it is tried again when an agent connects or something is freed.
-            let Some(framework) = self.state.frameworks.get(&id) else { continue };
             let need = Resources::cpu_memory(
                 framework.submission.cpu_milli,
                 framework.submission.memory_bytes,
             );
-            match self.find_place(&need) {
-                Some((agent, held_back)) => {
-                    self.begin_instance(step, id, (agent, held_back, need));
-                }
-                None => self.mind.deadlines.set(
-                    step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS)),
-                    Deadline::Restart(id),
-                ),
-            }
-        }
-    }
-
-    /// The agent with the fewest schedulers that has room held back, or else room that is free.
-    fn find_place(&self, need: &Resources) -> Option<(AgentId, bool)> {
-        let mut best: Option<(bool, u64, AgentId)> = None;
-        for id in self.mind.sessions.keys() {
-            let Some(accounts) = self.state.ledger.agent(*id) else { continue };
-            if self.state.mode(*id) != AgentMode::Active {
+            let places = places.get_or_insert_with(|| self.places());
+            let Some((agent, held_back)) = places.find(&self.state.ledger, &need) else {
+                // It is tried again when an agent connects or something is freed.
+                let at = step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS));
+                self.mind.deadlines.set(at, Deadline::Restart(id));
                 continue;
-            }
-            let held_back = accounts.held_back.free().plain().contains(need);
-            if held_back || accounts.offerable.free().plain().contains(need) {
-                let candidate = (!held_back, accounts.held_back.used.plain().cpu_milli, *id);
-                best = Some(best.map_or(candidate, |best| best.min(candidate)));
-            }
+            };
+            let before = load(&self.state.ledger, agent);
+            self.begin_instance(step, id, (agent, held_back, need));
+            places.moved(&self.state.ledger, agent, before);
         }
-        best.map(|(offerable, _, id)| (id, !offerable))
     }
 
     fn begin_instance(
@@ -136,6 +117,7 @@ impl Leader {
             told: std::collections::BTreeSet::new(),
         };
         self.mind.framework(id).hosted = Some(hosted);
+        self.mind.hosting.entry(agent).or_default().insert(id);
         self.mind.touched.insert(id);
         let name = self.state.agents.get(&agent).map_or("", |agent| agent.name.as_str()).to_owned();
         self.note(
@@ -231,11 +213,7 @@ impl Leader {
 
     /// An agent is gone, and the schedulers on it with it. No tenant is to blame.
     pub(super) fn lose_hosted(&mut self, step: &mut Step<'_>, agent: AgentId, message: &str) {
-        let on_agent = |framework: &super::mind::FrameworkMind| {
-            framework.hosted.as_ref().is_some_and(|hosted| hosted.agent == agent)
-        };
-        let ids: Vec<FrameworkId> =
-            self.mind.frameworks.iter().filter(|(_, f)| on_agent(f)).map(|(id, _)| *id).collect();
+        let ids = self.mind.hosting.get(&agent).cloned().unwrap_or_default();
         for id in ids {
             self.end_instance(step, id, (false, message));
         }
@@ -246,6 +224,12 @@ impl Leader {
         let (counted, message) = why;
         let Some(hosted) = self.mind.framework(id).hosted.take() else { return };
         let incarnation = hosted.incarnation;
+        if let Some(ids) = self.mind.hosting.get_mut(&hosted.agent) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.mind.hosting.remove(&hosted.agent);
+            }
+        }
         step.fx.orders.push(Effect::CloseScheduler { framework: id, incarnation });
         self.propose(
             step,

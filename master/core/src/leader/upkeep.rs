@@ -58,7 +58,7 @@ impl Leader {
         match mode {
             AgentMode::Active => {
                 self.mind.dirty.insert(id);
-                self.mind.unplaced.extend(self.waiting_for_a_place());
+                self.mind.has_new_place = true;
             }
             AgentMode::Inactive | AgentMode::Drained => self.rescind_agent(id),
             AgentMode::Draining { .. } => {

@@ -143,6 +143,10 @@ impl Ledger {
     }
 
     fn set_accounts(&mut self, agent: AgentId, offerable: Bundle, held_back: Bundle) {
+        let known = self.agents.get(&agent);
+        if known.is_some_and(|a| a.offerable.total == offerable && a.held_back.total == held_back) {
+            return;
+        }
         self.change(agent, |accounts| {
             accounts.offerable.total = offerable;
             accounts.held_back.total = held_back;

@@ -150,6 +150,64 @@ fn nobody_is_stopped_while_the_want_fits_somewhere() {
 }
 
 #[test]
+fn room_is_made_for_all_that_is_owed_at_once_and_for_no_more() {
+    let tasks = || (0..6).map(|n| revocable(&format!("r{n}"), 500)).collect();
+    for (count, owed, victims) in [
+        // Three units of four are owed, the scheduler's 0.1 being a part of the guarantee.
+        (4, "cpus:1.6", vec!["r3", "r4", "r5"]),
+        (2, "cpus:1.6", vec!["r4", "r5"]),
+        (9, "cpus:9", vec!["r0", "r1", "r2", "r3", "r4", "r5"]),
+    ] {
+        let (mut stage, _, web) = full(3_000, tasks(), "cpus:0.1");
+        stage.force(vec![guarantee("web", owed)]).unwrap();
+        stage.wants(web, want("web", count, 500));
+        stage.pass(1_000);
+        assert_eq!(preempted(&stage), victims, "{count} units wanted, {owed} guaranteed");
+        stage.pass(30_000);
+        assert_eq!(preempted(&stage), victims, "while they are on their way out");
+    }
+}
+
+#[test]
+fn room_is_made_on_several_agents_at_once_the_least_loss_first() {
+    let mut stage = Stage::new();
+    let batch = stage.framework("batch", &["batch"]);
+    for (agent, priority) in [("a", 2), ("b", 0), ("c", 1)] {
+        stage.agent(agent, 1_000);
+        stage.pass(1_000);
+        stage.run_on(batch, agent, vec![with_priority(revocable(agent, 1_000), priority)]);
+    }
+    stage.nothing(batch);
+    let web = stage.framework("web", &["web"]);
+    stage.nothing(web);
+    stage.roles(vec![guarantee("web", "cpus:2")]).unwrap();
+    stage.wants(web, want("web", 2, 900));
+    stage.pass(1_000);
+    assert_eq!(preempted(&stage), ["b", "c"]);
+}
+
+#[test]
+fn a_limit_above_that_is_reached_exactly_keeps_nobody_from_his_guarantee() {
+    // Of `org`, which is at its limit, `org/batch` holds more than it may.
+    let mut stage = Stage::new();
+    stage.agent("a", 2_000);
+    let batch = stage.framework("batch", &["org/batch"]);
+    stage.run(batch, (0..3).map(|n| task(&format!("t{n}"), 600)).collect());
+    stage.nothing(batch);
+    let web = stage.framework("web", &["org/web"]);
+    stage.nothing(web);
+    // 1.8 of tasks, and 0.1 of each scheduler.
+    stage.roles(vec![limit("org", "cpus:2")]).unwrap();
+    stage.roles(vec![guarantee("org", "cpus:2"), guarantee("org/web", "cpus:1")]).unwrap();
+    wants(&mut stage, web, want("org/web", 1, 500));
+    assert_eq!(stage.leader.state().ledger().consumed("org").of("cpus"), 2_000);
+    assert_eq!(preempted(&stage), [""; 0], "`org/batch` may have what it has");
+    stage.force(vec![limit("org/batch", "cpus:1.4")]).unwrap();
+    stage.pass(3_000);
+    assert_eq!(preempted(&stage), ["t2"]);
+}
+
+#[test]
 fn tasks_of_the_role_s_own_subtree_stay() {
     let (mut stage, shop) = Stage::small(2_000, "web/shop");
     stage.run(shop, vec![revocable("r", 2_000)]);

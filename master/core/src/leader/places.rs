@@ -1,0 +1,69 @@
+//! Where schedulers go: the agent with the fewest of them that has room held back, or else room that is free.
+//!
+//! The agents are put in order once for all schedulers of a batch that wait, since after a change of leaders thousands wait
+//! at once. While they are placed room only shrinks, so what no agent had room for, none will have.
+
+use super::Leader;
+use crate::ledger::Ledger;
+use std::collections::BTreeSet;
+use tepui_proto::roles::AgentMode;
+use tepui_proto::{AgentId, Resources};
+
+/// Agents that schedulers can be placed on.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// By the CPU that is held by schedulers out of what is held back.
+    by_load: BTreeSet<(u64, AgentId)>,
+    /// What no agent has room for, of what is held back and of what is free.
+    misses: [Vec<Resources>; 2],
+}
+
+impl Leader {
+    /// Those that are here and that no operator has taken out.
+    pub(super) fn places(&self) -> Places {
+        let here = self.mind.sessions.keys().copied();
+        let open = here.filter(|id| self.state.mode(*id) == AgentMode::Active);
+        Places {
+            by_load: open.map(|id| (load(&self.state.ledger, id), id)).collect(),
+            misses: [Vec::new(), Vec::new()],
+        }
+    }
+}
+
+impl Places {
+    /// An agent with so much room, and whether that is held back.
+    pub(super) fn find(&mut self, ledger: &Ledger, need: &Resources) -> Option<(AgentId, bool)> {
+        let held_back = self.find_in(ledger, need, true).map(|id| (id, true));
+        held_back.or_else(|| self.find_in(ledger, need, false).map(|id| (id, false)))
+    }
+
+    fn find_in(&mut self, ledger: &Ledger, need: &Resources, held_back: bool) -> Option<AgentId> {
+        let [of_held_back, of_free] = &mut self.misses;
+        let misses = if held_back { of_held_back } else { of_free };
+        if misses.iter().any(|missed| need.contains(missed)) {
+            return None;
+        }
+        let has_room = |(_, id): &&(u64, AgentId)| {
+            ledger.agent(*id).is_some_and(|accounts| {
+                let account = if held_back { &accounts.held_back } else { &accounts.offerable };
+                account.free().plain().contains(need)
+            })
+        };
+        let found = self.by_load.iter().find(has_room).map(|(_, id)| *id);
+        if found.is_none() {
+            misses.push(need.clone());
+        }
+        found
+    }
+
+    /// A scheduler was placed; until then the agent had this load.
+    pub(super) fn moved(&mut self, ledger: &Ledger, agent: AgentId, before: u64) {
+        self.by_load.remove(&(before, agent));
+        self.by_load.insert((load(ledger, agent), agent));
+    }
+}
+
+/// The CPU that schedulers hold of what an agent holds back.
+pub(super) fn load(ledger: &Ledger, agent: AgentId) -> u64 {
+    ledger.agent(agent).map_or(0, |accounts| accounts.held_back.used.plain().cpu_milli)
+}
