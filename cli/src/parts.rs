@@ -5,14 +5,17 @@
 
 use crate::error::CliError;
 use crate::settings::{Document, parse};
-use crate::units::{parse_bundle, parse_cpus, parse_size};
+use crate::units::{parse_bundle, parse_cpus, parse_scalars, parse_size, parse_span};
 use clap::Args;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tepui_agent::{AgentConfig, AttributeConfig, DomainConfig, ResourcesConfig};
+use tepui_master::AllocatorSettings as Settings;
+use tepui_proto::{DurationMs, Scalars};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -39,6 +42,19 @@ pub(crate) struct MasterArgs {
     /// A file with the bearer token of the tenant `default` [default: DIR/token].
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// Look at all that is free once in this time, such as 1s, instead of at what was freed as soon as it is.
+    #[arg(long, value_name = "TIME")]
+    allocation_interval: Option<String>,
+    /// The least that is worth an offer, such as "cpus:0.1;mem:32"; may be given more than once, and any of them will do
+    /// [default: cpus:0.01 or mem:32].
+    #[arg(long, value_name = "AMOUNTS")]
+    smallest_offer: Vec<String>,
+    /// A resource that has no part in fair shares; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    excluded_from_shares: Vec<String>,
+    /// Its region: agents of others are offered only to who asks for regions.
+    #[arg(long)]
+    region: Option<String>,
     /// End when standard input ends.
     #[arg(long, hide = true)]
     #[serde(skip)]
@@ -96,6 +112,8 @@ pub(crate) struct AgentArgs {
     with_parent: bool,
 }
 
+/// Times between periodic cycles that make sense: the shortest is what a small cluster's cycle takes.
+const INTERVALS_MS: RangeInclusive<u64> = 10..=3_600_000;
 /// Memory that an agent leaves to the machine, as a part of all.
 const MEMORY_KEPT_PART: u64 = 10;
 /// Disk offered unless it is said: enough for sandboxes, far below what machines have.
@@ -108,6 +126,7 @@ const DISK_BYTES: u64 = 16 << 30;
 pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
     let file: MasterArgs = from_file(flags.config.as_deref())?;
     let with_parent = flags.with_parent;
+    let allocator = allocator_settings(&flags, &file)?;
     let dir = needed(flags.dir.or(file.dir), "dir", "master")?;
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let config = tepui_master::MasterConfig {
@@ -116,6 +135,7 @@ pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
         identity: flags.identity.or(file.identity).unwrap_or_else(|| dir.join("identity.pem")),
         token_file: flags.token_file.or(file.token_file).unwrap_or_else(|| dir.join("token")),
         dir,
+        allocator,
     };
     let ready = |addresses: tepui_master::Addresses| {
         let ready = Ready { url: format!("https://{}", addresses.http), quic: addresses.quic };
@@ -124,6 +144,47 @@ pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
     };
     let ended = tepui_master::run(config, ready, stop_signal(with_parent)?);
     ended.await.map_err(|error| CliError::failed("the master ended").because(&error))
+}
+
+/// How the master's allocator works.
+fn allocator_settings(flags: &MasterArgs, file: &MasterArgs) -> Result<Settings, CliError> {
+    let wrong = |name: &str, words: String| {
+        CliError::usage(words).doing(format!("`{name}` cannot be read"))
+    };
+    let interval = flags.allocation_interval.as_ref().or(file.allocation_interval.as_ref());
+    let interval = interval.map(|text| {
+        let ms = parse_span(text)?;
+        if INTERVALS_MS.contains(&ms) {
+            return Ok(DurationMs(ms));
+        }
+        Err(format!("an interval of {ms} ms; allowed are 10ms to 1h"))
+    });
+    let smallest =
+        if flags.smallest_offer.is_empty() { &file.smallest_offer } else { &flags.smallest_offer };
+    let smallest = smallest.iter().map(|text| {
+        let amounts = parse_scalars(text)?;
+        if amounts.is_empty() {
+            return Err("it is empty; say the least amount of something".to_owned());
+        }
+        Ok(amounts)
+    });
+    let smallest: Vec<Scalars> =
+        smallest.collect::<Result<_, _>>().map_err(|words| wrong("smallest_offer", words))?;
+    let defaults = Settings::default();
+    let excluded_from_shares = if flags.excluded_from_shares.is_empty() {
+        &file.excluded_from_shares
+    } else {
+        &flags.excluded_from_shares
+    };
+    Ok(Settings {
+        interval: interval
+            .transpose()
+            .map_err(|words: String| wrong("allocation_interval", words))?,
+        excluded: excluded_from_shares.iter().cloned().collect(),
+        smallest: if smallest.is_empty() { defaults.smallest } else { smallest },
+        seed: defaults.seed,
+        region: flags.region.clone().or_else(|| file.region.clone()),
+    })
 }
 
 /// What a master says once it listens, as one line on standard output.
@@ -274,6 +335,36 @@ mod tests {
         };
         assert_eq!(Ready::from_line(&format!("ready {}\n", ready.to_json())), Some(ready));
         assert_eq!(Ready::from_line("hello"), None);
+    }
+
+    #[test]
+    fn what_the_allocator_is_told_is_checked_and_a_flag_goes_before_the_file() {
+        let file: MasterArgs = toml::from_str(
+            "allocation_interval = \"2s\"\nsmallest_offer = [\"cpus:0.5;mem:64\"]\nexcluded_from_shares = [\"gpus\"]\nregion = \"eu\"",
+        )
+        .unwrap();
+        let read = |flags: &MasterArgs| allocator_settings(flags, &file);
+        let settings = read(&MasterArgs::default()).unwrap();
+        assert_eq!(settings.interval, Some(DurationMs(2_000)));
+        assert_eq!(settings.smallest, ["cpus:0.5;mem:64".parse().unwrap()]);
+        assert_eq!((settings.excluded.len(), settings.region.as_deref()), (1, Some("eu")));
+        let with = |interval: &str| MasterArgs {
+            allocation_interval: Some(interval.to_owned()),
+            ..MasterArgs::default()
+        };
+        assert_eq!(read(&with("500ms")).unwrap().interval, Some(DurationMs(500)));
+        for wrong in ["0s", "2h", "soon"] {
+            let words = read(&with(wrong)).unwrap_err().render(false);
+            assert!(words.contains("allocation_interval") && words.contains("allowed"), "{words}");
+        }
+        for wrong in ["", "cpus", "cpus:-1"] {
+            let flags =
+                MasterArgs { smallest_offer: vec![wrong.to_owned()], ..MasterArgs::default() };
+            let words = read(&flags).unwrap_err().render(false);
+            assert!(words.contains("smallest_offer"), "{words}");
+        }
+        let plain = allocator_settings(&MasterArgs::default(), &MasterArgs::default()).unwrap();
+        assert_eq!(plain, Settings::default());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tepui_journal::JournalError;
+use tepui_master_core::allocator::Settings;
 use tepui_master_core::entry::EntryError;
 use tepui_master_core::state::StateError;
 use tepui_master_core::{Code, ConnectionId, Input, Leader, Refusal, ReplyBody, Ticket};
@@ -124,13 +125,18 @@ pub(crate) type Ended = oneshot::Receiver<Result<(), DriverError>>;
 
 /// Recovers the state of a journal's folder and starts the driver on a thread of its own. To be called within a tokio
 /// runtime, which must outlive it.
-pub(crate) fn start(folder: &Path, blobs: Blobs) -> Result<(Driver, Ended), DriverError> {
+pub(crate) fn start(
+    folder: &Path,
+    blobs: Blobs,
+    allocator: Settings,
+) -> Result<(Driver, Ended), DriverError> {
     let recovered = recovery::recover(folder)?;
     let (sender, commands) = mpsc::channel(WAITING);
     let (changed, changes) = watch::channel(0);
     let driver = Driver { commands: sender, tickets: Arc::new(AtomicU64::new(1)), changes };
     let turn = turn::Loop::new(
         recovered,
+        allocator,
         commands,
         changed,
         orders::Orders::new(driver.clone(), blobs, Handle::current()),

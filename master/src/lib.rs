@@ -27,13 +27,13 @@ use tepui_transport::{EndpointError, Identity, IdentityError};
 pub use blobs::OpenBlobsError;
 pub use driver::DriverError;
 pub use http::HttpError;
+pub use tepui_master_core::allocator::Settings as AllocatorSettings;
 
 /// How long agents may take to hear that the master stops.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The settings of a master; the file of `tepui master --config` has the same names.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The settings of a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterConfig {
     /// Where it keeps its log (`journal/`) and its blobs (`blobs/`). Made if it is not there.
     pub dir: PathBuf,
@@ -45,6 +45,8 @@ pub struct MasterConfig {
     pub identity: PathBuf,
     /// A file with the bearer token that people and tools must have.
     pub token_file: PathBuf,
+    /// How resources are given out.
+    pub allocator: AllocatorSettings,
 }
 
 /// Where a master listens.
@@ -112,7 +114,8 @@ where
     let quic = listener.local_address().map_err(failed)?;
     let handle = Handle::new();
     let server = http::server(tcp, &identity, handle.clone())?;
-    let (driver, mut ended) = driver::start(&config.dir.join("journal"), blobs.clone())?;
+    let (driver, mut ended) =
+        driver::start(&config.dir.join("journal"), blobs.clone(), config.allocator.clone())?;
     let router = http::router(Services::new(driver.clone(), blobs.clone(), token));
     let hub = Hub { driver: driver.clone(), blobs };
     ready(Addresses { http, quic });

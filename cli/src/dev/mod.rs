@@ -51,6 +51,9 @@ pub(crate) struct DevArgs {
     /// Memory that each agent offers [default: its part of the machine's, at least 1GiB].
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
+    /// A file with settings of the master, as for `tepui master --config`.
+    #[arg(long, value_name = "FILE")]
+    master_config: Option<PathBuf>,
     /// End when standard input ends.
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -163,7 +166,7 @@ impl Cluster {
             return Err(busy.hint("end that one first, or name another folder with `--dir`"));
         }
         let made = setup::init(&layout)?;
-        let ready = self.start_master(&made).await?;
+        let ready = self.start_master(&made, args.master_config.as_deref()).await?;
         for number in 1..=args.agents {
             let name = format!("agent-{number}");
             setup::identity(&made.authority, PeerRole::Agent, &name, &[], &layout.identity(&name))?;
@@ -188,7 +191,11 @@ impl Cluster {
     }
 
     /// Starts the master, on the ports that it had before if there are any.
-    async fn start_master(&mut self, made: &Made) -> Result<Ready, CliError> {
+    async fn start_master(
+        &mut self,
+        made: &Made,
+        config: Option<&Path>,
+    ) -> Result<Ready, CliError> {
         let layout = &self.layout;
         let addresses = made.master.join("addresses");
         let before = std::fs::read_to_string(&addresses)
@@ -196,7 +203,7 @@ impl Cluster {
             .and_then(|text| serde_json::from_str::<Ready>(&text).ok());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (http, quic) = before.map_or((any, any), |ready| (http_of(&ready), ready.quic));
-        let part = master_part(layout, made, http, quic)?;
+        let part = master_part(layout, made, (http, quic), config)?;
         let mut child = part.spawn_heard()?;
         let ready =
             tokio::time::timeout(READY_MOST, part::first_words(&mut child)).await.unwrap_or(None);
@@ -205,7 +212,7 @@ impl Cluster {
         };
         write_private(&addresses, ready.to_json().as_bytes())?;
         // Whenever it is started again, it has to be where agents look for it.
-        let part = master_part(layout, made, http_of(&ready), ready.quic)?;
+        let part = master_part(layout, made, (http_of(&ready), ready.quic), config)?;
         self.parts.push(part.keep(child));
         Ok(ready)
     }
@@ -256,11 +263,11 @@ fn folder_name(path: &Path) -> String {
 fn master_part(
     layout: &Layout,
     made: &Made,
-    http: SocketAddr,
-    quic: SocketAddr,
+    (http, quic): (SocketAddr, SocketAddr),
+    config: Option<&Path>,
 ) -> Result<Part, CliError> {
     let dir = made.master.clone();
-    let args: Vec<OsString> = vec![
+    let mut args: Vec<OsString> = vec![
         "master".into(),
         "--with-parent".into(),
         "--dir".into(),
@@ -274,6 +281,9 @@ fn master_part(
         "--token-file".into(),
         made.token_file.clone().into(),
     ];
+    if let Some(config) = config {
+        args.extend(["--config".into(), config.into()]);
+    }
     Part::new("master", args, &dir, layout.part("master.log"))
 }
 

@@ -9,6 +9,7 @@ use super::{Command, DriverError, Query, Stats, View};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tepui_journal::Journal;
+use tepui_master_core::allocator::Settings;
 use tepui_master_core::{Effects, Input, Leader};
 use tepui_proto::Timestamp;
 use tokio::runtime::Handle;
@@ -39,6 +40,7 @@ pub(super) struct Loop {
 impl Loop {
     pub(super) fn new(
         recovery: Recovery,
+        allocator: Settings,
         commands: mpsc::Receiver<Command>,
         changed: watch::Sender<u64>,
         orders: Orders,
@@ -47,7 +49,7 @@ impl Loop {
         let now = state.now();
         let term = state.term().next();
         let waiting = VecDeque::from([Command::Input(Input::TermWon(term))]);
-        let leader = Leader::new(state);
+        let leader = Leader::with_settings(state, allocator);
         Self {
             leader,
             journal,

@@ -97,3 +97,28 @@ fn a_drained_agent_has_no_tasks_and_gets_none_until_it_is_active_again() {
     assert_eq!(ran_on(&cluster), name);
     assert_refused(&cluster.tepui(["agent", "drain", "nobody"]), 1, &["agent-unknown", "hint: "]);
 }
+
+#[test]
+fn a_master_with_an_interval_gives_out_what_is_worth_an_offer_and_says_what_is_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = scratch.path().join("master.toml");
+    let start = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        Cluster::start_with(1, &["--master-config", &config.display().to_string()])
+    };
+    let cluster = start("allocation_interval = \"300ms\"\n");
+    let folder = Folder::new("idle", "fifteen.wasm").module("hello", "hello.wasm");
+    let _ran = cluster.submit(folder.written()).good();
+    let ended = cluster.api().wait_ended("idle");
+    assert_eq!(ended.get("success"), Some(&json!(true)), "{ended}");
+    drop(cluster);
+
+    let cluster = start("smallest_offer = [\"cpus:100000\"]\n");
+    let _ran = cluster.submit(folder.written()).good();
+    let is_told = |view: &Value| {
+        let reasons = view.pointer("/roles/0/tally/reasons").and_then(Value::as_array);
+        reasons.is_some_and(|all| all.iter().any(|why| text(why, "/code") == "smallest-offer"))
+    };
+    let why = cluster.api().wait("/explain/framework/idle", is_told);
+    assert_eq!(why.pointer("/roles/0/tally/offered"), Some(&json!(0)), "{why}");
+}
