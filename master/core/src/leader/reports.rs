@@ -6,7 +6,7 @@ use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
 use std::collections::BTreeMap;
 use tepui_proto::control::{MasterMessage, Report, ReportBody};
-use tepui_proto::{AgentId, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
+use tepui_proto::{AgentId, Reason, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
 
 impl Leader {
     pub(super) fn on_reported(
@@ -44,10 +44,18 @@ impl Leader {
                 ReportBody::Status(status) => {
                     if state.may_become(status.state) {
                         states.insert(&report.key, status.state);
-                        changes.push(TaskChange {
-                            framework: report.key.framework,
-                            status: cut(status, &report.key),
-                        });
+                        let mut status = cut(status, &report.key);
+                        if task.status.state == TaskState::Killing
+                            && (status.state, status.reason)
+                                == (TaskState::Killed, Reason::KillRequested)
+                        {
+                            // The agent knows that it was told to; why, is known here.
+                            status.reason = task.status.reason;
+                            if !task.status.message.is_empty() {
+                                status.message.clone_from(&task.status.message);
+                            }
+                        }
+                        changes.push(TaskChange { framework: report.key.framework, status });
                     }
                 }
                 ReportBody::Message(data) if data.len() <= limits::MESSAGE_BYTES => {

@@ -46,7 +46,11 @@ fn a_role_below_its_guarantee_gets_the_room_of_a_revocable_task_and_its_schedule
     stage.report("r", TaskState::Killed);
     stage.pass(1_000);
     assert_eq!(stage.offered(web), 1_500);
-    assert_eq!(stage.updates(batch)[0].1, TaskState::Killed);
+    let why = stage.updates(batch);
+    assert_eq!(why, [("r".to_owned(), TaskState::Killed, Reason::Preempted)], "at the end as well");
+    let key = tepui_proto::TaskKey { framework: batch, task: "r".into() };
+    let message = &stage.leader.state().task(&key).unwrap().status.message;
+    assert_eq!(message, "`web` is below its guarantee");
     stage.check_copies();
 }
 

@@ -322,8 +322,11 @@ impl Stage {
             task: launch.key.task.clone(),
             agent: None,
             state,
-            reason: Reason::None,
-            message: String::new(),
+            reason: match state {
+                TaskState::Killed => Reason::KillRequested,
+                _ => Reason::None,
+            },
+            message: "as the agent says".to_owned(),
             exit_code: None,
             outputs: Vec::new(),
             usage: Usage::default(),
