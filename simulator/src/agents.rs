@@ -62,12 +62,7 @@ impl Fleet {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let mut machines = Vec::new();
         for (kind, setting) in scenario.agents.iter().enumerate() {
-            for number in 1..=setting.count {
-                let name = if setting.count == 1 {
-                    setting.name.clone()
-                } else {
-                    format!("{}-{number}", setting.name)
-                };
+            for name in setting.names() {
                 machines.push(Machine {
                     kind,
                     name,

@@ -255,7 +255,7 @@ impl Report {
                 tasks.arrived.map_or_else(|| "–".to_owned(), |arrived| arrived.to_string());
             let _written = write!(
                 frameworks,
-                "<tr><th>{}</th><td>{}</td><td>{}</td><td>{arrived}</td><td>{}</td><td>{}</td><td>{}</td><td>{longest}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><th>{}</th><td>{}</td><td>{}</td><td>{arrived}</td><td>{}</td><td>{}</td><td>{}</td><td>{longest}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
                 escape(&framework.name),
                 framework.count,
                 framework.scheduler,
@@ -265,6 +265,7 @@ impl Report {
                 tasks.finished,
                 tasks.failed,
                 tasks.killed,
+                tasks.preempted,
                 tasks.lost,
                 framework.turns
             );
@@ -273,7 +274,7 @@ impl Report {
             "<section><h2>In numbers</h2><div class=\"wide\"><table><caption>Roles; shares are dominant ones</caption><thead><tr><th>role</th><th>weight</th><th>entitled, mean</th>\
              <th>share, mean</th><th>share at the end</th><th>CPUs at the end</th><th>memory at the end</th></tr></thead><tbody>{roles}</tbody></table></div>\
              <div class=\"wide\"><table><caption>Frameworks; tasks are counted by launches</caption><thead><tr><th>framework</th><th>count</th><th>scheduler</th><th>arrived</th><th>launched</th><th>running</th>\
-             <th>waiting</th><th>longest (s)</th><th>finished</th><th>failed</th><th>killed</th><th>lost</th><th>turns</th></tr></thead><tbody>{frameworks}</tbody></table></div></section>"
+             <th>waiting</th><th>longest (s)</th><th>finished</th><th>failed</th><th>killed</th><th>preempted</th><th>lost</th><th>turns</th></tr></thead><tbody>{frameworks}</tbody></table></div></section>"
         )
     }
 

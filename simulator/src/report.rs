@@ -107,6 +107,7 @@ fn tasks(group: &Group, waiting: Waiting) -> TasksReport {
         finished: group.finished,
         failed: group.failed,
         killed: group.killed,
+        preempted: group.preempted,
         lost: group.lost,
         refused: group.refused,
     }
@@ -135,6 +136,7 @@ fn totals(frameworks: &[FrameworkReport]) -> Totals {
         to.finished += from.finished;
         to.failed += from.failed;
         to.killed += from.killed;
+        to.preempted += from.preempted;
         to.lost += from.lost;
         to.refused += from.refused;
         let (to, from) = (&mut sum.offers, &framework.offers);

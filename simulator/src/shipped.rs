@@ -4,10 +4,11 @@ use crate::scenario::{Scenario, ScenarioError};
 use std::path::Path;
 
 /// Name and text of each.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("drf-paper", include_str!("../scenarios/drf-paper.toml")),
     ("edge-churn", include_str!("../scenarios/edge-churn.toml")),
     ("fifty-thousand", include_str!("../scenarios/fifty-thousand.toml")),
+    ("lending", include_str!("../scenarios/lending.toml")),
     ("mixed-tenants", include_str!("../scenarios/mixed-tenants.toml")),
     ("starvation", include_str!("../scenarios/starvation.toml")),
     ("wordcount", include_str!("../scenarios/wordcount.toml")),

@@ -111,6 +111,8 @@ enum Due {
     },
     Report(Option<ConnectionId>, Box<Report>),
     Submit(usize),
+    /// An operator does something; its place in the scenario.
+    Event(usize),
     Heartbeat,
     Sample,
 }
@@ -160,6 +162,8 @@ struct World<'a> {
     last_ticket: u64,
     /// What a ticket was for.
     asked: BTreeMap<Ticket, String>,
+    /// Which agent an operator's ticket was for.
+    operations: BTreeMap<Ticket, String>,
 }
 
 impl<'a> World<'a> {
@@ -191,6 +195,7 @@ impl<'a> World<'a> {
             progress_at: 0,
             last_ticket: 0,
             asked: BTreeMap::new(),
+            operations: BTreeMap::new(),
         };
         world.begin()?;
         Ok(world)
@@ -229,6 +234,9 @@ impl<'a> World<'a> {
             if let Some(kind) = self.kind_of(at) {
                 self.at(kind.submitted_at_ms, Due::Submit(at));
             }
+        }
+        for (at, event) in self.scenario.events.iter().enumerate() {
+            self.at(event.at_ms, Due::Event(at));
         }
         self.at(HEARTBEAT_MS, Due::Heartbeat);
         self.at(0, Due::Sample);
@@ -321,6 +329,7 @@ impl<'a> World<'a> {
             }
             Due::Report(connection, report) => self.report_in(connection, *report, fx),
             Due::Submit(at) => self.submit(at, fx),
+            Due::Event(at) => self.operate(at, fx),
             Due::Heartbeat => {
                 let connections: Vec<_> = self.fleet.connections().collect();
                 for connection in connections {

@@ -11,7 +11,8 @@ use tepui_master_core::{Entry, EntryKind};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::Event;
 use tepui_proto::{
-    Bundle, Call, FrameworkId, OfferId, Resources, Role, TaskKey, TaskState, Timestamp,
+    Bundle, Call, FrameworkId, OfferId, Reason, Resources, Role, TaskKey, TaskState, TaskStatus,
+    Timestamp,
 };
 
 /// Countable amounts.
@@ -79,6 +80,8 @@ pub(crate) struct Group {
     pub(crate) finished: u64,
     pub(crate) failed: u64,
     pub(crate) killed: u64,
+    /// Stopped to serve a guarantee.
+    pub(crate) preempted: u64,
     pub(crate) lost: u64,
     /// Never launched: the task was not valid, or the offer was gone.
     pub(crate) refused: u64,
@@ -327,7 +330,7 @@ impl Tally {
                 for change in changes {
                     let key =
                         TaskKey { framework: change.framework, task: change.status.task.clone() };
-                    self.moved(&key, change.status.state, began);
+                    self.moved(&key, &change.status, began);
                 }
             }
             EntryKind::InstanceEnded { framework, counted, message, .. } => {
@@ -385,7 +388,8 @@ impl Tally {
         }
     }
 
-    fn moved(&mut self, key: &TaskKey, state: TaskState, began: &mut Vec<TaskKey>) {
+    fn moved(&mut self, key: &TaskKey, status: &TaskStatus, began: &mut Vec<TaskKey>) {
+        let state = status.state;
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Some(group) = self.groups.get_mut(task.group) else { return };
         let has_run = matches!(state, TaskState::Running | TaskState::Finished);
@@ -403,6 +407,7 @@ impl Tally {
         }
         match state {
             TaskState::Finished => group.finished += 1,
+            TaskState::Killed if status.reason == Reason::Preempted => group.preempted += 1,
             TaskState::Killed => group.killed += 1,
             TaskState::Lost | TaskState::Gone | TaskState::Dropped => group.lost += 1,
             _ => group.failed += 1,

@@ -64,6 +64,44 @@ fn what_is_wrong_is_told_with_its_line_and_what_is_allowed() {
 }
 
 #[test]
+fn events_name_agents_that_are_there_and_do_one_thing() {
+    for (event, line, told) in [
+        ("at = \"1s\"\ndrain = \"b\"", 16, "named `b`"),
+        ("at = \"1s\"\ndrain = \"a-2\"", 16, "named `a-2`"),
+        ("at = \"1s\"", 15, "one of `drain`"),
+        ("at = \"1s\"\ndrain = \"a\"\nactivate = \"a\"", 15, "one of `drain`"),
+        ("at = \"1s\"\nactivate = \"a\"\ngrace = \"1s\"", 15, "goes with `drain`"),
+        ("at = \"1s\"\ndrain = \"a\"\ngrace = \"9d\"", 17, "at most"),
+        ("at = \"later\"\ndrain = \"a\"", 15, "`later`"),
+    ] {
+        let words = refusal(&format!("{WHOLE}{REST}[[events]]\n{event}\n"));
+        assert!(words.starts_with(&format!("`bad.toml`, line {line}, ")), "{event}: {words}");
+        assert!(words.contains(told), "{event}: {words}");
+    }
+}
+
+#[test]
+fn only_wants_are_lent_to() {
+    let text = format!("{WHOLE}{REST}revocable = true\n");
+    Scenario::parse(Path::new("good.toml"), &text, Path::new("")).unwrap();
+    let words = refusal(&text.replace("\"wants\"", "\"coarse\""));
+    assert!(words.contains("line 14") && words.contains("`wants`"), "{words}");
+}
+
+#[test]
+fn an_event_that_the_leader_refuses_is_told_in_the_report() {
+    let text = format!("{WHOLE}{REST}[[events]]\nat = \"1s\"\ndrain = \"a\"\n").replacen(
+        "name = \"a\"",
+        "name = \"a\"\njoins_at = \"5s\"",
+        1,
+    );
+    let scenario = Scenario::parse(Path::new("x.toml"), &text, Path::new("")).unwrap();
+    let report = simulate(&scenario, &BTreeMap::new()).unwrap();
+    let lines: Vec<&str> = report.problems.iter().map(|problem| problem.line.as_str()).collect();
+    assert!(lines.iter().any(|line| line.contains("an event for `a` was refused")), "{lines:?}");
+}
+
+#[test]
 fn a_scenario_without_agents_or_frameworks_is_refused() {
     assert!(refusal("duration = \"1s\"\n").contains("[[agents]]"));
     let agents = "duration = \"1s\"\n[[agents]]\nname = \"a\"\nresources = \"cpus:1;mem:64\"\n";

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use tepui_proto::limits;
 use tepui_simulator::{Ended, FrameworkReport, Report, Scenario, simulate};
 
 fn run(scenario: &Scenario) -> Report {
@@ -45,6 +46,38 @@ fn one_seed_is_one_report_byte_for_byte() {
     assert!(first == both(&scenario), "the same seed gave another report");
     scenario.seed = 2;
     assert!(first.0 != both(&scenario).0, "another seed gave the same report");
+}
+
+/// `docs/decisions/0011`: whoever begins to want what was left to a demoted framework waits for that one offer.
+#[test]
+fn who_uses_what_it_is_offered_waits_for_one_unused_offer_at_most() {
+    let mut scenario = shipped("starvation");
+    for seed in 1..=5 {
+        scenario.seed = seed;
+        let report = run(&scenario);
+        let honest = framework(&report, "honest");
+        let waiting = honest.waiting_ms.as_ref().unwrap();
+        assert_eq!((honest.tasks.launched, waiting.count), (2_000, 2_000));
+        // A turn and a launch come after the offer has run out.
+        assert!(waiting.max <= limits::OFFER_TIMEOUT_MS + 100, "seed {seed}: {waiting:?}");
+        assert!(framework(&report, "sitter").offers.expired > 1_000, "it sat on nothing");
+        assert!(framework(&report, "decliner").offers.declined > 1_000, "it declined nothing");
+    }
+}
+
+#[test]
+fn what_is_lent_comes_back_to_a_guarantee_and_drained_agents_lose_their_tasks() {
+    let report = run(&shipped("lending"));
+    let tasks = |name| framework(&report, name).tasks;
+    let (shop, nightly, urgent) = (tasks("shop"), tasks("nightly"), tasks("urgent"));
+    let waited = framework(&report, "shop").waiting_ms.as_ref().unwrap();
+    // Asked once a second, stopped within their grace of five seconds, offered, launched.
+    assert!(waited.count == 55 && waited.max < 15_000, "{waited:?}");
+    assert!(nightly.preempted > 0 && shop.preempted == 0, "{}", report.line());
+    assert_eq!(urgent.preempted, 0, "the lower priority was enough");
+    assert!(shop.killed + nightly.killed + urgent.killed > 0, "nothing ran on the old machines");
+    assert_eq!((nightly.failed, nightly.lost, shop.failed, shop.lost), (0, 0, 0, 0));
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
 }
 
 /// Twenty agents of four CPUs each, and what else a scenario says.

@@ -25,6 +25,7 @@ impl Report {
             ("finished", finished),
             ("failed", tasks.failed),
             ("killed", tasks.killed),
+            ("preempted", tasks.preempted),
             ("lost", tasks.lost),
         ];
         for (word, count) in rest.into_iter().filter(|(_, count)| *count > 0) {

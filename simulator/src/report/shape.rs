@@ -138,8 +138,10 @@ pub struct TasksReport {
     pub finished: u64,
     /// Ended otherwise by their own doing.
     pub failed: u64,
-    /// Stopped on request.
+    /// Stopped on request, or for a drain.
     pub killed: u64,
+    /// Stopped to serve a guarantee.
+    pub preempted: u64,
     /// Lost with their agent.
     pub lost: u64,
     /// Not launched, since they were not valid or their offer was gone.

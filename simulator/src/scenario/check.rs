@@ -1,6 +1,7 @@
 //! From what is written to what is meant; each refusal names its place and what is allowed there.
 
 use super::document::{Document, ScenarioError};
+use super::events::events;
 use super::written::{
     Written, WrittenAgents, WrittenFailures, WrittenFramework, WrittenRole, WrittenWorkload,
 };
@@ -20,7 +21,7 @@ use tepui_proto::roles::Packing;
 use tepui_proto::{Resources, Role, Tenant, limits};
 use toml::{Spanned, Value};
 
-type Checked<T> = Result<T, ScenarioError>;
+pub(super) type Checked<T> = Result<T, ScenarioError>;
 
 /// The longest simulation: ten years.
 const LONGEST_MS: u64 = 315_360_000_000;
@@ -46,6 +47,7 @@ pub(super) fn scenario(document: &Document, folder: &Path) -> Checked<Scenario> 
             .ok_or_else(|| format!("`{text}` is not a duration; allowed are `until idle` and a time such as `30s`, `10m` or `7d`")),
     })?;
     let seed = written.seed.as_ref().map(|seed| document.count("seed", seed, (0, u64::MAX)));
+    let agents = each(&written.agents, |kind| agents(document, kind))?;
     let scenario = Scenario {
         name,
         about: written.about.unwrap_or_default().trim().to_owned(),
@@ -53,7 +55,8 @@ pub(super) fn scenario(document: &Document, folder: &Path) -> Checked<Scenario> 
         until,
         sample_ms: span(document, written.sample.as_ref())?.unwrap_or(SAMPLE_MS).max(1),
         batch_ms: span(document, written.batch.as_ref())?.unwrap_or(1).max(1),
-        agents: each(&written.agents, |kind| agents(document, kind))?,
+        events: events(document, &written.events, &agents)?,
+        agents,
         roles: each(&written.roles, |setting| role(document, setting))?,
         frameworks: each(&written.frameworks, |kind| framework(document, folder, kind))?,
     };
@@ -226,7 +229,10 @@ fn framework(
             );
         }
     };
+    let (is_revocable, priority) = standing(document, &scheduler, written.workload.as_ref())?;
     Ok(FrameworkKind {
+        is_revocable,
+        priority,
         name: named(document, "name", &written.name, check_name)?,
         tenant: Tenant(written.tenant.as_ref().map_or_else(
             || Ok("default".to_owned()),
@@ -239,6 +245,30 @@ fn framework(
         scheduler,
         workload,
     })
+}
+
+/// Whether tasks are revocable, and their priority.
+fn standing(
+    document: &Document,
+    scheduler: &SchedulerKind,
+    workload: Option<&WrittenWorkload>,
+) -> Checked<(bool, i32)> {
+    let Some(workload) = workload else { return Ok((false, 0)) };
+    if let Some(revocable) = workload.revocable.as_ref().filter(|flag| *flag.get_ref())
+        && *scheduler != SchedulerKind::Wants
+    {
+        let what =
+            "only tasks of a `wants` scheduler are `revocable` here: what is lent is lent to wants";
+        return Err(document.wrong(Some(revocable.span()), what));
+    }
+    if let (Some(priority), SchedulerKind::Component(_)) = (&workload.priority, scheduler) {
+        let what = "a component says itself what `priority` its tasks have";
+        return Err(document.wrong(Some(priority.span()), what));
+    }
+    Ok((
+        workload.revocable.as_ref().is_some_and(|flag| *flag.get_ref()),
+        workload.priority.as_ref().map_or(0, |priority| *priority.get_ref()),
+    ))
 }
 
 fn scheduler(
@@ -393,7 +423,7 @@ fn spread(document: &Document, value: &Spanned<Value>) -> Checked<Spread> {
     }
 }
 
-fn span(document: &Document, value: Option<&Spanned<Value>>) -> Checked<Option<u64>> {
+pub(super) fn span(document: &Document, value: Option<&Spanned<Value>>) -> Checked<Option<u64>> {
     let read = |text: &str| {
         let ms = parse_span(text)?;
         if ms <= LONGEST_MS { Ok(ms) } else { Err(format!("`{text}` is longer than ten years")) }

@@ -6,6 +6,7 @@
 
 mod check;
 mod document;
+mod events;
 mod trace;
 mod written;
 
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tepui_proto::events::{AttributeValue, FaultDomain};
 use tepui_proto::resources::Bytes;
-use tepui_proto::roles::Packing;
+use tepui_proto::roles::{AgentMode, Packing};
 use tepui_proto::{Bundle, Resources, Role, Scalars, Tenant, limits};
 
 /// A scenario that was checked.
@@ -36,6 +37,16 @@ pub struct Scenario {
     pub(crate) agents: Vec<AgentKind>,
     pub(crate) roles: Vec<RoleSetting>,
     pub(crate) frameworks: Vec<FrameworkKind>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What an operator does to some agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) at_ms: u64,
+    /// By name; never none.
+    pub(crate) agents: Vec<String>,
+    pub(crate) mode: AgentMode,
 }
 
 /// When the simulation ends.
@@ -94,6 +105,10 @@ pub(crate) struct FrameworkKind {
     /// How long it refuses what it declines.
     pub(crate) refuse_ms: u64,
     pub(crate) workload: Workload,
+    /// Whether its tasks may be stopped to serve a guarantee.
+    pub(crate) is_revocable: bool,
+    /// Of its tasks, where some have to be stopped.
+    pub(crate) priority: i32,
 }
 
 /// Who decides for a framework.
@@ -158,6 +173,17 @@ pub(crate) enum Spread {
     Exponential(u64),
     /// The median, and the deviation of the logarithm in thousandths.
     Lognormal(u64, u64),
+}
+
+impl AgentKind {
+    /// The names of its agents.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let numbered = |number| match self.count {
+            1 => self.name.clone(),
+            _ => format!("{}-{number}", self.name),
+        };
+        (1..=self.count).map(numbered)
+    }
 }
 
 impl Scenario {

@@ -18,6 +18,19 @@ pub(super) struct Written {
     pub(super) roles: Vec<WrittenRole>,
     #[serde(default)]
     pub(super) frameworks: Vec<WrittenFramework>,
+    #[serde(default)]
+    pub(super) events: Vec<WrittenEvent>,
+}
+
+/// What an operator does: exactly one of the verbs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenEvent {
+    pub(super) at: Spanned<Value>,
+    pub(super) drain: Option<Spanned<String>>,
+    pub(super) deactivate: Option<Spanned<String>>,
+    pub(super) activate: Option<Spanned<String>>,
+    pub(super) grace: Option<Spanned<Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,4 +89,6 @@ pub(super) struct WrittenWorkload {
     pub(super) arrivals: Option<Spanned<Value>>,
     pub(super) duration: Option<Spanned<Value>>,
     pub(super) csv: Option<Spanned<String>>,
+    pub(super) revocable: Option<Spanned<bool>>,
+    pub(super) priority: Option<Spanned<i32>>,
 }

@@ -3,7 +3,7 @@
 //! Never looks at anything but its events. Its one surprise: it outlives its instances, as if every turn were written
 //! to durable state; what a turn launched that was never committed is put back when the next instance begins.
 
-use crate::scenario::SchedulerKind;
+use crate::scenario::{FrameworkKind, SchedulerKind};
 use crate::workload::Source;
 use std::collections::{BTreeMap, VecDeque};
 use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
@@ -28,6 +28,8 @@ pub(crate) struct Native {
     roles: Vec<Role>,
     refuse_for: DurationMs,
     source: Source,
+    is_revocable: bool,
+    priority: i32,
     /// Tasks that wait for a launch, by class: a size and a role.
     pending: BTreeMap<u32, VecDeque<u32>>,
     waiting: usize,
@@ -47,17 +49,14 @@ pub(crate) struct Native {
 
 impl Native {
     /// A scheduler that has not begun.
-    pub(crate) fn new(
-        kind: SchedulerKind,
-        roles: Vec<Role>,
-        refuse_ms: u64,
-        source: Source,
-    ) -> Self {
+    pub(crate) fn new(kind: &FrameworkKind, roles: Vec<Role>, source: Source) -> Self {
         Self {
-            kind,
+            kind: kind.scheduler.clone(),
             roles,
-            refuse_for: DurationMs(refuse_ms),
+            refuse_for: DurationMs(kind.refuse_ms),
             source,
+            is_revocable: kind.is_revocable,
+            priority: kind.priority,
             pending: BTreeMap::new(),
             waiting: 0,
             live: BTreeMap::new(),
@@ -197,7 +196,7 @@ impl Native {
         classes: Vec<u32>,
         refuse_for: DurationMs,
     ) -> bool {
-        let mut left = usable(offer);
+        let mut left = usable(offer, self.is_revocable);
         let mut operations = Vec::new();
         for class in classes {
             let Some(size) = self.size_of(class) else { continue };
@@ -238,7 +237,9 @@ impl Native {
         let attempt = self.attempts.entry(number).or_default();
         *attempt += 1;
         self.live.insert(number, (class, *attempt));
-        TaskSpec::command(&format!("{number}-{attempt}"), MODULE, size)
+        let spec = TaskSpec::command(&format!("{number}-{attempt}"), MODULE, size);
+        let unsupported = self.is_revocable.then(|| TaskSpec::REVOCABLE.to_owned());
+        TaskSpec { priority: self.priority, unsupported: unsupported.into_iter().collect(), ..spec }
     }
 
     fn size_of(&self, class: u32) -> Option<Resources> {
@@ -298,7 +299,7 @@ impl Native {
                 count: *count,
                 each: self.size_of(*class)?,
                 port_count: 0,
-                revocable: false,
+                revocable: self.is_revocable,
                 constraints: Vec::new(),
             })
         };
@@ -332,9 +333,11 @@ impl Turn {
     }
 }
 
-/// What tasks may use of an offer: what anyone may, and what is reserved; no volumes, no whole disks, nothing revocable.
-fn usable(offer: &Offer) -> Resources {
-    let is_usable = |kind: &PoolKind| !kind.revocable && kind.disk == DiskKind::default();
+/// What tasks may use of an offer: what anyone may, and what is reserved; no volumes, no whole disks, and revocable pools
+/// only for tasks that are revocable.
+fn usable(offer: &Offer, is_revocable: bool) -> Resources {
+    let is_usable =
+        |kind: &PoolKind| (is_revocable || !kind.revocable) && kind.disk == DiskKind::default();
     let pools = offer.pools.iter().filter(|(kind, _)| is_usable(kind));
     pools.fold(offer.resources.clone(), |sum, (_, more)| sum.checked_add(more).unwrap_or(sum))
 }

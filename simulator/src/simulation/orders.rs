@@ -74,6 +74,11 @@ impl World<'_> {
             }
             Effect::Reply { ticket, result } => match result {
                 Ok(ReplyBody::Done | ReplyBody::Framework { .. } | ReplyBody::Response(_)) => {}
+                // An agent that has not joined yet, or is drained already: the cluster goes on.
+                Err(refusal) if self.operations.contains_key(&ticket) => {
+                    let agent = self.operations.get(&ticket).cloned().unwrap_or_default();
+                    self.tally.problem(format!("an event for {agent} was refused: {refusal}"));
+                }
                 Err(refusal) => {
                     let asked = self.asked.get(&ticket).cloned().unwrap_or_default();
                     return Err(SimulateError::Refused {
@@ -226,6 +231,16 @@ impl World<'_> {
         let ticket = self.ticket();
         self.asked.insert(ticket, name);
         self.handle(Input::FrameworkSubmitted { ticket, tenant, spec: Box::new(spec), kinds }, fx);
+    }
+
+    /// An operator's verb, for each agent that it names.
+    pub(super) fn operate(&mut self, at: usize, fx: &mut Effects) {
+        let Some(event) = self.scenario.events.get(at) else { return };
+        for agent in &event.agents {
+            let (ticket, mode) = (self.ticket(), event.mode);
+            self.operations.insert(ticket, format!("`{agent}`"));
+            self.handle(Input::AgentModeRequested { ticket, agent: agent.clone(), mode }, fx);
+        }
     }
 
     fn open_scheduler(&mut self, connection: ConnectionId, open: Open, pages: Vec<ToScheduler>) {

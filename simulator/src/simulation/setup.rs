@@ -74,7 +74,7 @@ pub(super) fn frameworks(
             let is_native = !matches!(kind.scheduler, SchedulerKind::Component(_));
             let native = is_native.then(|| {
                 let source = Source::new(&kind.workload, seed, kind.submitted_at_ms);
-                Native::new(kind.scheduler.clone(), roles.clone(), kind.refuse_ms, source)
+                Native::new(kind, roles.clone(), source)
             });
             frameworks.push(Framework { group, name, seed, native, id: None, has_ended: false });
         }

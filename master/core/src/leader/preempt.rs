@@ -27,6 +27,9 @@ const UNITS: u32 = 100;
 /// What it costs to make room: the highest priority that has to go, then how many go.
 type Loss = (i32, usize);
 
+/// What is being made room for, by agent.
+type Coming = BTreeMap<AgentId, Resources>;
+
 /// A task that could go.
 struct Victim {
     key: TaskKey,
@@ -69,7 +72,7 @@ impl Leader {
         let full = self.full_above(need);
         // Under a limit that leaves no room one unit has to come before it is known what another takes.
         let units = if full.is_empty() { units } else { 1 };
-        let coming = self.coming(&need.role);
+        let mut coming = self.coming(&need.role);
         let mut lacking = units;
         for agent in &agents {
             lacking = lacking.saturating_sub(self.fitting_in_time(*agent, need, coming.get(agent)));
@@ -77,58 +80,54 @@ impl Leader {
                 return;
             }
         }
-        let agents = agents.get(..AGENTS).unwrap_or(&agents);
-        while lacking > 0 {
-            let made = self.make_room_once(step, need, (agents, &full), lacking);
-            if made == 0 {
-                return;
+        let loss = |leader: &Self, agent, coming: &Coming| {
+            let (loss, _) = leader.victims_on(agent, need, &full, coming.get(&agent))?;
+            Some((loss, agent))
+        };
+        let looked_at = agents.into_iter().take(AGENTS);
+        let mut losses: BTreeSet<(Loss, AgentId)> =
+            looked_at.filter_map(|agent| loss(self, agent, &coming)).collect();
+        while lacking > 0
+            && let Some((least, agent)) = losses.pop_first()
+        {
+            // What was stopped elsewhere may have brought a role within its limit.
+            let victims = self.victims_on(agent, need, &full, coming.get(&agent));
+            let Some((now, victims)) = victims else { continue };
+            if now > least {
+                losses.insert((now, agent));
+                continue;
             }
-            lacking -= made;
+            lacking -= 1;
+            self.stop_for(step, need, &victims);
+            for key in &victims {
+                self.add_coming(&mut coming, key, &need.role);
+            }
+            losses.extend(loss(self, agent, &coming));
         }
     }
 
-    /// Makes room for one unit on each of the agents where the loss is least, up to so many. Returns how many.
-    fn make_room_once(
-        &mut self,
-        step: &mut Step<'_>,
-        need: &Need,
-        (agents, full): (&[AgentId], &[&str]),
-        most: u32,
-    ) -> u32 {
-        let coming = self.coming(&need.role);
-        let on = |agent: &AgentId| {
-            Some((self.victims_on(*agent, need, full, coming.get(agent))?.0, *agent))
-        };
-        let mut losses: Vec<(Loss, AgentId)> = agents.iter().filter_map(on).collect();
-        losses.sort_unstable();
+    fn stop_for(&mut self, step: &mut Step<'_>, need: &Need, victims: &[TaskKey]) {
         let message = format!("`{}` is below its guarantee", need.role);
-        let mut made = 0;
-        for (_, agent) in losses {
-            if made == most {
-                break;
-            }
-            // What was stopped elsewhere may have brought a role within its limit.
-            let victims = self.victims_on(agent, need, full, coming.get(&agent));
-            let Some((_, victims)) = victims else { continue };
-            made += 1;
-            self.move_tasks(step, &victims, TaskState::Killing, Reason::Preempted, &message);
-            for key in victims {
-                self.send_kill(&key, None, step.fx);
-                self.mind.preempted.insert(key);
-            }
+        self.move_tasks(step, victims, TaskState::Killing, Reason::Preempted, &message);
+        for key in victims {
+            self.send_kill(key, None, step.fx);
+            self.mind.preempted.insert(key.clone());
         }
-        made
     }
 
     /// What tasks that are being stopped make room for in a role, by agent.
-    fn coming(&self, role: &Role) -> BTreeMap<AgentId, Resources> {
-        let mut coming: BTreeMap<AgentId, Resources> = BTreeMap::new();
+    fn coming(&self, role: &Role) -> Coming {
+        let mut coming = Coming::new();
         for key in &self.mind.preempted {
-            let Some((agent, amount)) = self.given_up(key, role) else { continue };
-            let sum = coming.entry(agent).or_default();
-            *sum = sum.checked_add(&amount).unwrap_or_default();
+            self.add_coming(&mut coming, key, role);
         }
         coming
+    }
+
+    fn add_coming(&self, coming: &mut Coming, key: &TaskKey, role: &Role) {
+        let Some((agent, amount)) = self.given_up(key, role) else { return };
+        let sum = coming.entry(agent).or_default();
+        *sum = sum.checked_add(&amount).unwrap_or_default();
     }
 
     /// Units that fit on an agent once what is on offer and what is being stopped has come back.
@@ -136,8 +135,11 @@ impl Leader {
         let Some(accounts) = self.state.ledger.agent(agent) else { return 0 };
         let room = accounts.offerable.free().checked_add(&accounts.offerable.offered);
         let room = usable(&room.unwrap_or_default(), &need.role);
-        let room = coming.map_or(Some(room.clone()), |coming| room.checked_add(coming));
-        fitting(&room.unwrap_or_default(), &need.want, need.units)
+        let room = match coming {
+            Some(coming) => room.checked_add(coming).unwrap_or_default(),
+            None => room,
+        };
+        fitting(&room, &need.want, need.units)
     }
 
     /// What the end of a task makes room for in a role, and where.

@@ -51,13 +51,13 @@ impl Agent {
         }
     }
 
-    pub(super) fn mark(&self, id: AgentId) -> impl Serialize {
+    pub(super) fn mark(&self, id: AgentId) -> impl Serialize + '_ {
         let amounts =
             (self.resources.cpu_milli, self.resources.memory_bytes, self.resources.disk_bytes);
         (
             "agent",
             id,
-            self.name.clone(),
+            &self.name,
             self.life,
             amounts,
             self.reachable,

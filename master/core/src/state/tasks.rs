@@ -46,9 +46,9 @@ pub struct Task {
 }
 
 impl Task {
-    pub(super) fn mark(&self, framework: FrameworkId) -> impl Serialize {
+    pub(super) fn mark(&self, framework: FrameworkId) -> impl Serialize + '_ {
         let status = (self.status.state, self.status.reason, self.status.exit_code);
-        ("task", framework, self.status.task.clone(), status, self.agent, self.launch)
+        ("task", framework, &self.status.task, status, self.agent, self.launch)
     }
 }
 
@@ -63,8 +63,8 @@ impl State {
         let (now, bound) = (self.now, self.bounds.waiting_updates);
         let Some(framework) = self.frameworks.get_mut(&change.framework) else { return };
         let id = &change.status.task;
-        let is_legal = |task: &Task| task.status.state.may_become(change.status.state);
-        if !framework.tasks.get(id).is_some_and(is_legal) {
+        let task = framework.tasks.get(id);
+        if task.is_none_or(|task| !task.status.state.may_become(change.status.state)) {
             return;
         }
         self.digest.remove(&framework.mark());

@@ -191,6 +191,29 @@ fn room_is_made_on_several_agents_at_once_the_least_loss_first() {
 }
 
 #[test]
+fn no_higher_priority_is_stopped_while_a_lower_one_would_do_elsewhere() {
+    let mut stage = Stage::new();
+    let batch = stage.framework("batch", &["batch"]);
+    let spec = |id: &str, priority| with_priority(revocable(id, 500), priority);
+    for (agent, tasks) in [
+        ("a", vec![spec("a0", 0), spec("a1", 1)]),
+        ("b", vec![spec("b0", 0), spec("b1", 0)]),
+        ("c", vec![spec("c1", 1), spec("c2", 1)]),
+    ] {
+        stage.agent(agent, 1_000);
+        stage.pass(1_000);
+        stage.run_on(batch, agent, tasks);
+    }
+    stage.nothing(batch);
+    let web = stage.framework("web", &["web"]);
+    stage.nothing(web);
+    stage.roles(vec![guarantee("web", "cpus:1.6")]).unwrap();
+    stage.wants(web, want("web", 9, 500));
+    stage.pass(1_000);
+    assert_eq!(preempted(&stage), ["a0", "b0", "b1"]);
+}
+
+#[test]
 fn a_limit_above_that_is_reached_exactly_keeps_nobody_from_his_guarantee() {
     // Of `org`, which is at its limit, `org/batch` holds more than it may.
     let mut stage = Stage::new();
