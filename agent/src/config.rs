@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tepui_proto::events::{AttributeValue, FaultDomain};
+use tepui_proto::resources::Custom;
 use tepui_proto::{Bundle, PoolKind, PortRange, PortSet, Resources, limits};
 
 use crate::error::AgentError;
@@ -53,6 +54,9 @@ pub struct ResourcesConfig {
     /// Ranges of ports, first and last.
     #[serde(default)]
     pub ports: Vec<(u16, u16)>,
+    /// What else it has, under names that the operator gave.
+    #[serde(default)]
+    pub custom: BTreeMap<String, Custom>,
 }
 
 /// An attribute's value.
@@ -132,6 +136,7 @@ impl AgentConfig {
         Resources {
             disk_bytes: self.resources.disk_bytes,
             ports: PortSet::from(ports),
+            custom: self.resources.custom.clone(),
             ..Resources::cpu_memory(self.resources.cpu_milli, self.resources.memory_bytes)
         }
     }

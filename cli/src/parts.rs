@@ -5,7 +5,7 @@
 
 use crate::error::CliError;
 use crate::settings::{Document, parse};
-use crate::units::{parse_bundle, parse_cpus, parse_scalars, parse_size, parse_span};
+use crate::units::{parse_bundle, parse_cpus, parse_custom, parse_scalars, parse_size, parse_span};
 use clap::Args;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -97,6 +97,9 @@ pub(crate) struct AgentArgs {
     /// "cpus(web):2;mem(web):1024;cpus{rev}:2".
     #[arg(long)]
     reserved: Option<String>,
+    /// What else to offer, under names of your own, such as "gpus:2;licences:{a,b}".
+    #[arg(long)]
+    custom: Option<String>,
     /// Ports to offer, as ranges of first and last; in the file alone.
     #[arg(skip)]
     ports: Vec<(u16, u16)>,
@@ -229,6 +232,8 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
     let reserved = flags.reserved.or(file.reserved).unwrap_or_default();
     let reserved = parse_bundle(&reserved)
         .map_err(|words| CliError::usage(words).doing("`reserved` cannot be read"))?;
+    let custom = parse_custom(&flags.custom.or(file.custom).unwrap_or_default())
+        .map_err(|words| CliError::usage(words).doing("`custom` cannot be read"))?;
     let executable = std::env::current_exe()
         .map_err(|error| CliError::failed("cannot find the program itself").because(&error))?;
     let config = AgentConfig {
@@ -236,7 +241,13 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
         dir,
         masters,
         identity: flags.identity.or(file.identity),
-        resources: ResourcesConfig { cpu_milli, memory_bytes, disk_bytes, ports: file.ports },
+        resources: ResourcesConfig {
+            cpu_milli,
+            memory_bytes,
+            disk_bytes,
+            ports: file.ports,
+            custom,
+        },
         reserved,
         attributes: file.attributes,
         domain: file.domain,

@@ -2,8 +2,9 @@
 //!
 //! Never rounds: what cannot be held exactly is refused with what is allowed.
 
-use tepui_proto::resources::NotationError;
-use tepui_proto::{Bundle, Scalars};
+use std::collections::BTreeMap;
+use tepui_proto::resources::{Custom, NotationError};
+use tepui_proto::{Bundle, Resources, Scalars};
 
 const CPUS: &str = "cores such as `2`, `0.5` or `0.125`, in thousandths at the finest";
 const SIZES: &str = "bytes such as `65536`, `512KiB`, `64MiB` or `1GiB`";
@@ -47,6 +48,22 @@ pub(crate) fn parse_scalars(text: &str) -> Result<Scalars, String> {
 /// Says what is wrong with it.
 pub(crate) fn parse_bundle(text: &str) -> Result<Bundle, String> {
     text.parse().map_err(|error: NotationError| format!("{error}; allowed are {AMOUNTS}"))
+}
+
+/// Resources under names of the operator's own, in their notation; no text is none.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn parse_custom(text: &str) -> Result<BTreeMap<String, Custom>, String> {
+    let plain = parse_bundle(text)?;
+    let custom = plain.plain().custom.clone();
+    let alone = Bundle::from(Resources { custom: custom.clone(), ..Resources::default() });
+    if alone == plain {
+        return Ok(custom);
+    }
+    Err(format!(
+        "`{text}` holds more than names of your own: cpus, memory, disk and ports have settings of their own, and `reserved` has what is not for everyone"
+    ))
 }
 
 /// A time in milliseconds since the Unix epoch.
@@ -191,6 +208,23 @@ mod tests {
             "+18446744073709551615ms",
         ] {
             assert!(parse_time(text, 7).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_operators_own_are_nothing_else() {
+        let custom = parse_custom("gpus:2;licences:{a,b}").unwrap();
+        assert_eq!(custom.get("gpus"), Some(&Custom::Milli(2_000)));
+        assert!(matches!(custom.get("licences"), Some(Custom::Items(items)) if items.len() == 2));
+        assert_eq!(parse_custom("").unwrap(), BTreeMap::new());
+        for (wrong, told) in [
+            ("gpus", "allowed are"),
+            ("gpus:2;cpus:1", "settings of their own"),
+            ("ports:[1-2]", "settings of their own"),
+            ("gpus(web):1", "`reserved`"),
+        ] {
+            let words = parse_custom(wrong).unwrap_err();
+            assert!(words.contains(told), "{wrong}: {words}");
         }
     }
 

@@ -228,7 +228,10 @@ impl fmt::Display for Resources {
         for (name, amount) in &self.custom {
             parts.push(match amount {
                 Custom::Milli(milli) => format!("{} {name}", Milli(*milli)),
-                Custom::Items(items) => format!("{name} {items:?}"),
+                Custom::Items(items) => {
+                    let items: Vec<&str> = items.iter().map(String::as_str).collect();
+                    format!("{name} {{{}}}", items.join(", "))
+                }
             });
         }
         f.write_str(if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }.as_str())

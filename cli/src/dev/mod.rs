@@ -51,6 +51,9 @@ pub(crate) struct DevArgs {
     /// Memory that each agent offers [default: its part of the machine's, at least 1GiB].
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
+    /// What else each agent offers, such as "gpus:2;licences:{a,b}".
+    #[arg(long)]
+    custom: Option<String>,
     /// A file with settings of the master, as for `tepui master --config`.
     #[arg(long, value_name = "FILE")]
     master_config: Option<PathBuf>,
@@ -300,7 +303,7 @@ fn agent_part(
     let memory = args
         .memory
         .unwrap_or_else(|| (machine_memory_bytes() / 4 * 3 / agents).max(AGENT_MEMORY_BYTES_LEAST));
-    let flags: Vec<OsString> = vec![
+    let mut flags: Vec<OsString> = vec![
         "agent".into(),
         "--with-parent".into(),
         "--name".into(),
@@ -316,6 +319,9 @@ fn agent_part(
         "--memory".into(),
         memory.to_string().into(),
     ];
+    if let Some(custom) = &args.custom {
+        flags.extend(["--custom".into(), custom.into()]);
+    }
     Part::new(name, flags, &dir, layout.part(&format!("{name}.log")))
 }
 

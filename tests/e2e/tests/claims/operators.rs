@@ -122,3 +122,21 @@ fn a_master_with_an_interval_gives_out_what_is_worth_an_offer_and_says_what_is_n
     let why = cluster.api().wait("/explain/framework/idle", is_told);
     assert_eq!(why.pointer("/roles/0/tally/offered"), Some(&json!(0)), "{why}");
 }
+
+#[test]
+fn resources_of_the_operators_own_names_are_offered_and_gpus_to_nobody_who_wants_none() {
+    let cluster = Cluster::start_with(1, &["--custom", "gpus:2;licences:{a,b}"]);
+    let agents = cluster.json(&["agent", "ls"]);
+    let custom = agents.pointer("/0/total/custom").cloned().unwrap_or_default();
+    assert_eq!(custom, json!({"gpus": {"milli": 2_000}, "licences": {"items": ["a", "b"]}}));
+    let table = cluster.tepui(["agent", "ls"]).good();
+    assert!(table.text().contains("2 gpus"), "{table:?}");
+    let folder = Folder::new("idle", "fifteen.wasm").module("hello", "hello.wasm");
+    let _ran = cluster.submit(folder.written()).good();
+    let is_told = |view: &Value| {
+        let reasons = view.pointer("/roles/0/tally/reasons").and_then(Value::as_array);
+        reasons.is_some_and(|all| all.iter().any(|why| text(why, "/code") == "not-accepted"))
+    };
+    let why = cluster.api().wait("/explain/framework/idle", is_told);
+    assert_eq!(why.pointer("/roles/0/tally/offered"), Some(&json!(0)), "{why}");
+}
