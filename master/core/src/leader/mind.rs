@@ -140,6 +140,8 @@ pub(crate) struct Mind {
     pub(super) preempted: BTreeSet<TaskKey>,
     /// Not before.
     pub(super) preempt_at: Timestamp,
+    /// Which of those that are owed something comes first then.
+    pub(super) preempt_next: usize,
     /// Whether everything is to be looked at before long, and when that was last done.
     pub(super) looks_soon: bool,
     pub(super) looked_at: Timestamp,
@@ -177,6 +179,7 @@ impl Mind {
             inverse: Inverse::default(),
             preempted: BTreeSet::new(),
             preempt_at: Timestamp(0),
+            preempt_next: 0,
             looks_soon: false,
             looked_at: Timestamp(0),
             next_cycle: Timestamp(0),

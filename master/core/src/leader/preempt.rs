@@ -14,13 +14,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::Want;
 use tepui_proto::{
-    AgentId, Bundle, DurationMs, LaunchNumber, PoolKind, Reason, Resources, Role, TaskKey,
+    AgentId, Bundle, DurationMs, LaunchNumber, PoolKind, Reason, Resources, Role, Scalars, TaskKey,
     TaskState, limits,
 };
 
 /// Agents that are looked at for one want.
 const AGENTS: usize = 1_000;
 
+/// Needs that are looked at each time: each may take a look at every agent.
+const NEEDS: usize = 8;
 /// Units that room is made for at once.
 const UNITS: u32 = 100;
 
@@ -58,8 +60,12 @@ impl Leader {
         // Looking at many agents for each want is not done with every batch.
         self.mind.preempt_at = step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS));
         self.mind.deadlines.set(self.mind.preempt_at, Deadline::Preempt);
+        // Whose turn it was not this time comes first the next time.
+        let count = needs.len();
+        let first = if count > NEEDS { self.mind.preempt_next % count } else { 0 };
+        self.mind.preempt_next = first + NEEDS;
         let mut served = BTreeSet::new();
-        for need in needs {
+        for need in needs.into_iter().cycle().skip(first).take(count.min(NEEDS)) {
             // What others of the role are owed is the same; once there is room for one of them it is looked at again.
             let most = if served.insert(top(&need.role)) { need.units.min(UNITS) } else { 1 };
             self.make_room(step, &need, most);
@@ -71,7 +77,7 @@ impl Leader {
         let agents = self.suiting(&need.want);
         let full = self.full_above(need);
         // Under a limit that leaves no room one unit has to come before it is known what another takes.
-        let units = if full.is_empty() { units } else { 1 };
+        let units = if full.is_empty() { units.min(self.room_above(need)) } else { 1 };
         let mut coming = self.coming(&need.role);
         let mut lacking = units;
         for agent in &agents {
@@ -133,7 +139,16 @@ impl Leader {
     /// Units that fit on an agent once what is on offer and what is being stopped has come back.
     fn fitting_in_time(&self, agent: AgentId, need: &Need, coming: Option<&Resources>) -> u32 {
         let Some(accounts) = self.state.ledger.agent(agent) else { return 0 };
-        let room = accounts.offerable.free().checked_add(&accounts.offerable.offered);
+        let account = &accounts.offerable;
+        let each = need.want.each.cpu_milli;
+        if account.total.is_plain() && coming.is_none() {
+            // Most agents of a full cluster; nothing is added up for them.
+            let cpus = account.free().plain().cpu_milli + account.offered.plain().cpu_milli;
+            if cpus < each {
+                return 0;
+            }
+        }
+        let room = account.free().checked_add(&account.offered);
         let room = usable(&room.unwrap_or_default(), &need.role);
         let room = match coming {
             Some(coming) => room.checked_add(coming).unwrap_or_default(),
@@ -168,6 +183,19 @@ impl Leader {
             held.exceeds(&policy.limit).is_some()
         };
         paths(need.role.as_str()).filter(is_full).collect()
+    }
+
+    /// Units for which the limits of the role and of those above it leave room.
+    fn room_above(&self, need: &Need) -> u32 {
+        let each = Scalars::of(&need.want.each);
+        let room = |path: &str| {
+            let policy = self.state.policy.role(&Role::from(path))?;
+            let left = self.state.ledger.consumed(path).left_to(&policy.limit);
+            let units = left.iter().filter_map(|(name, left)| left.checked_div(each.get(name)?));
+            units.min()
+        };
+        let units = paths(need.role.as_str()).filter_map(room).min();
+        units.and_then(|units| u32::try_from(units).ok()).unwrap_or(u32::MAX)
     }
 
     /// The tasks of an agent whose end makes room for one unit more, with the least loss.

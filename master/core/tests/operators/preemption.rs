@@ -2,7 +2,7 @@
 //! with the least loss, and never more than it needs.
 
 use crate::stage::{Stage, bundle, guarantee, hello, limit, revocable, task, want, whole};
-use tepui_proto::calls::Want;
+use tepui_proto::calls::{Comparison, Constraint, Want};
 use tepui_proto::control::Hello;
 use tepui_proto::{Call, DurationMs, FrameworkId, PortSet, Reason, TaskSpec, TaskState};
 
@@ -188,6 +188,53 @@ fn room_is_made_on_several_agents_at_once_the_least_loss_first() {
     stage.wants(web, want("web", 2, 900));
     stage.pass(1_000);
     assert_eq!(preempted(&stage), ["b", "c"]);
+}
+
+#[test]
+fn no_more_is_stopped_than_a_limit_above_leaves_room_for() {
+    let mut stage = Stage::new();
+    stage.agent("a", 4_000);
+    let sibling = stage.framework("sibling", &["org/batch"]);
+    stage.run(sibling, vec![task("t", 1_000)]);
+    stage.nothing(sibling);
+    let lent = stage.framework("lent", &["free"]);
+    stage.run(lent, (0..5).map(|n| revocable(&format!("r{n}"), 500)).collect());
+    stage.nothing(lent);
+    let web = stage.framework("web", &["org/web"]);
+    stage.nothing(web);
+    // Two schedulers' 0.1 and the sibling's 1 leave 1.3 of the limit: two units, of the four that are owed.
+    stage.force(vec![limit("org", "cpus:2.5"), guarantee("org", "cpus:2.5")]).unwrap();
+    stage.force(vec![guarantee("org/web", "cpus:2.1")]).unwrap();
+    stage.wants(web, want("org/web", 9, 500));
+    stage.pass(1_000);
+    assert_eq!(preempted(&stage), ["r3", "r4"]);
+}
+
+#[test]
+fn everybody_who_is_owed_something_comes_up_however_many_there_are() {
+    let (mut stage, batch) = Stage::small(2_000, "batch");
+    stage.run(batch, vec![revocable("r", 2_000)]);
+    stage.nothing(batch);
+    // Room for schedulers, on agents of another kind.
+    let mut other = hello(whole(2_000));
+    other.hostname = "other".to_owned();
+    for at in 0..12 {
+        stage.agent_with(&format!("other-{at}"), other.clone());
+    }
+    stage.force(vec![guarantee("web", "cpus:900")]).unwrap();
+    // Twenty that no agent is large enough for come before the one that can be helped.
+    for at in 0..20 {
+        let large = stage.framework(&format!("large-{at:02}"), &["web"]);
+        stage.wants(large, want("web", 1, 50_000));
+    }
+    let helped = stage.framework("helped", &["web"]);
+    let attribute = "@hostname".to_owned();
+    let operand = "host".to_owned();
+    let here = Constraint { attribute, comparison: Comparison::Equals, operand };
+    let wanted = Want { constraints: vec![here], ..want("web", 1, 1_000) };
+    stage.wants(helped, wanted);
+    stage.pass(10_000);
+    assert_eq!(preempted(&stage), ["r"]);
 }
 
 #[test]
