@@ -81,6 +81,24 @@ fn events_name_agents_that_are_there_and_do_one_thing() {
 }
 
 #[test]
+fn an_event_names_a_kind_or_one_of_its_agents_by_number() {
+    let with = |name: &str| {
+        let event = format!("[[events]]\nat = \"1s\"\ndeactivate = \"{name}\"\n");
+        format!("{WHOLE}{REST}{event}").replacen("name = \"a\"", "name = \"a\"\ncount = 12", 1)
+    };
+    for good in ["a", "a-1", "a-12"] {
+        Scenario::parse(Path::new("good.toml"), &with(good), Path::new("")).unwrap();
+    }
+    for bad in ["a-0", "a-13", "a-01", "a-", "b-1", "-1"] {
+        assert!(refusal(&with(bad)).contains(&format!("named `{bad}`")), "{bad}");
+    }
+    let all = "[[events]]\nat = \"1s\"\ndrain = \"a\"\n".repeat(30);
+    let text = format!("{WHOLE}{REST}{all}");
+    let many = text.replacen("name = \"a\"", "name = \"a\"\ncount = 40000", 1);
+    assert!(refusal(&many).contains("together name at most 1000000"));
+}
+
+#[test]
 fn only_wants_are_lent_to() {
     let text = format!("{WHOLE}{REST}revocable = true\n");
     Scenario::parse(Path::new("good.toml"), &text, Path::new("")).unwrap();

@@ -7,18 +7,26 @@ use super::{AgentKind, Event};
 use tepui_proto::roles::AgentMode;
 use tepui_proto::{DurationMs, limits};
 
-/// Events of a scenario; more would be a program.
-const EVENTS: usize = 10_000;
+/// Agents that all events together name; more would be a program.
+const NAMED: usize = 1_000_000;
 
 pub(super) fn events(
     document: &Document,
     written: &[WrittenEvent],
     kinds: &[AgentKind],
 ) -> Checked<Vec<Event>> {
-    if written.len() > EVENTS {
-        return Err(document.wrong(None, format!("{} events; at most {EVENTS}", written.len())));
+    let mut events = Vec::new();
+    let mut named = 0;
+    for written in written {
+        let event = event(document, written, kinds)?;
+        named += event.agents.len();
+        if named > NAMED {
+            let what = format!("all events together name at most {NAMED} agents");
+            return Err(document.wrong(Some(written.at.span()), what));
+        }
+        events.push(event);
     }
-    written.iter().map(|written| event(document, written, kinds)).collect()
+    Ok(events)
 }
 
 fn event(document: &Document, written: &WrittenEvent, kinds: &[AgentKind]) -> Checked<Event> {
@@ -46,16 +54,24 @@ fn event(document: &Document, written: &WrittenEvent, kinds: &[AgentKind]) -> Ch
     if grace.is_some() && written.drain.is_none() {
         return wrong("`grace` goes with `drain`".to_owned());
     }
-    let is_kind = kinds.iter().find(|kind| kind.name == *name.get_ref());
-    let agents: Vec<String> = match is_kind {
+    let agents: Vec<String> = match kinds.iter().find(|kind| kind.name == *name.get_ref()) {
         Some(kind) => kind.names().collect(),
-        None => {
-            kinds.iter().flat_map(AgentKind::names).filter(|own| own == name.get_ref()).collect()
-        }
+        None if is_agent(kinds, name.get_ref()) => vec![name.get_ref().clone()],
+        None => Vec::new(),
     };
     if agents.is_empty() {
         let what = format!("there is no agent, and no kind of agents, named `{}`", name.get_ref());
         return Err(document.wrong(Some(name.span()), what));
     }
     Ok(Event { at_ms, agents, mode })
+}
+
+/// Whether a name is that of one of several agents of a kind.
+fn is_agent(kinds: &[AgentKind], name: &str) -> bool {
+    let Some((kind, number)) = name.rsplit_once('-') else { return false };
+    let number: Option<u64> = number.parse().ok().filter(|n: &u64| n.to_string() == number);
+    let has = |own: &AgentKind| {
+        own.name == kind && own.count > 1 && number.is_some_and(|n| (1..=own.count).contains(&n))
+    };
+    kinds.iter().any(has)
 }

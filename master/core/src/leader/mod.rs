@@ -242,6 +242,7 @@ impl Leader {
         let unreachable: Vec<TaskKey> =
             away.flat_map(|agent| agent.launches.values().cloned()).collect();
         self.plan_losses(&unreachable);
+        self.recall_preempted();
         self.mind.deadlines.set(step.now.after(sweep::EVERY), deadlines::Deadline::Sweep);
         let reachable = self.state.agents.iter().filter(|(_, agent)| agent.reachable);
         for id in reachable.map(|(id, _)| *id).collect::<Vec<_>>() {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::Want;
 use tepui_proto::{
     AgentId, Bundle, DurationMs, LaunchNumber, PoolKind, Reason, Resources, Role, Scalars, TaskKey,
-    TaskState, limits,
+    TaskState, TaskStatus, limits,
 };
 
 /// Agents that are looked at for one want.
@@ -69,6 +69,21 @@ impl Leader {
             // What others of the role are owed is the same; once there is room for one of them it is looked at again.
             let most = if served.insert(top(&need.role)) { need.units.min(UNITS) } else { 1 };
             self.make_room(step, &need, most);
+        }
+    }
+
+    /// Remembers which tasks an earlier leader has stopped to serve a guarantee.
+    pub(super) fn recall_preempted(&mut self) {
+        if !self.state.policy.has_guarantee() {
+            return;
+        }
+        for (id, framework) in &self.state.frameworks {
+            let is_going = |status: &TaskStatus| {
+                status.state == TaskState::Killing && status.reason == Reason::Preempted
+            };
+            let going = framework.tasks.iter().filter(|(_, task)| is_going(&task.status));
+            let keys = going.map(|(task, _)| TaskKey { framework: *id, task: task.clone() });
+            self.mind.preempted.extend(keys);
         }
     }
 

@@ -191,6 +191,22 @@ fn room_is_made_on_several_agents_at_once_the_least_loss_first() {
 }
 
 #[test]
+fn a_new_leader_knows_what_is_on_its_way_out() {
+    let tasks = vec![revocable("r0", 1_000), revocable("r1", 1_000)];
+    let (mut stage, _, web) = full(2_000, tasks, "cpus:2");
+    wants(&mut stage, web, want("web", 1, 900));
+    assert_eq!(preempted(&stage), ["r1"]);
+    for from_snapshot in [true, false] {
+        stage.kills.clear();
+        stage.fail_over(from_snapshot);
+        wants(&mut stage, web, want("web", 1, 900));
+        stage.pass(10_000);
+        // Who is told again, since it may not have heard.
+        assert!(preempted(&stage).iter().all(|task| task == "r1"), "{:?}", stage.kills);
+    }
+}
+
+#[test]
 fn no_more_is_stopped_than_a_limit_above_leaves_room_for() {
     let mut stage = Stage::new();
     stage.agent("a", 4_000);
