@@ -12,7 +12,7 @@ use crate::error::CliError;
 use crate::out;
 use crate::parts::{Ready, end_of_stdin, machine_cpu_milli, machine_memory_bytes};
 use crate::setup::{self, Layout};
-use crate::units::{parse_cpus, parse_size};
+use crate::units::{parse_cpus, parse_custom, parse_size};
 use clap::Args;
 use part::{Part, Running};
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ pub(crate) struct DevArgs {
     #[arg(long, value_parser = parse_size)]
     memory: Option<u64>,
     /// What else each agent offers, such as "gpus:2;licences:{a,b}".
-    #[arg(long)]
+    #[arg(long, value_parser = checked_custom)]
     custom: Option<String>,
     /// A file with settings of the master, as for `tepui master --config`.
     #[arg(long, value_name = "FILE")]
@@ -63,6 +63,11 @@ pub(crate) struct DevArgs {
     /// A command to run against the cluster; the cluster ends with it, and its exit code is the result.
     #[arg(last = true)]
     command: Vec<OsString>,
+}
+
+/// What agents are given as it is written; checked here, where it can still be answered.
+fn checked_custom(text: &str) -> Result<String, String> {
+    parse_custom(text).map(|_custom| text.to_owned())
 }
 
 /// Runs a cluster until Ctrl-C, SIGTERM, or the end of the command.

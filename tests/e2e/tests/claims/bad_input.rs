@@ -157,6 +157,10 @@ fn exit_codes_say_who_is_to_blame() {
         &["run"],
         &["run", "x.wasm", "--cpus", "-1"],
         &["run", "x.wasm", "--memory", "64MB"],
+        &["dev", "--custom", "cpus:2"],
+        &["master", "--dir", "x", "--allocation-interval", "0s"],
+        &["master", "--dir", "x", "--smallest-offer", "cpus"],
+        &["agent", "--name", "a", "--dir", "x", "--master", "h:1", "--custom", "gpus(web):1"],
     ] {
         assert_eq!(tepui(words).code, 2, "{words:?}");
     }
