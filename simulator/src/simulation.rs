@@ -130,6 +130,15 @@ struct Framework {
     has_ended: bool,
 }
 
+/// What was asked of the leader.
+#[derive(Debug)]
+enum Asked {
+    /// Without it there is nothing to simulate: a framework, or the settings of roles.
+    Needed(String),
+    /// What an operator does to an agent. If it is refused, the cluster goes on.
+    Event(String),
+}
+
 /// Where a scheduler is hosted.
 #[derive(Debug)]
 struct Hosted {
@@ -161,9 +170,7 @@ struct World<'a> {
     progress_at: u64,
     last_ticket: u64,
     /// What a ticket was for.
-    asked: BTreeMap<Ticket, String>,
-    /// Which agent an operator's ticket was for.
-    operations: BTreeMap<Ticket, String>,
+    asked: BTreeMap<Ticket, Asked>,
 }
 
 impl<'a> World<'a> {
@@ -195,7 +202,6 @@ impl<'a> World<'a> {
             progress_at: 0,
             last_ticket: 0,
             asked: BTreeMap::new(),
-            operations: BTreeMap::new(),
         };
         world.begin()?;
         Ok(world)
@@ -209,7 +215,7 @@ impl<'a> World<'a> {
         if !changes.is_empty() {
             // No agent has joined, so what the cluster has is not asked about.
             let ticket = self.ticket();
-            self.asked.insert(ticket, "roles".to_owned());
+            self.asked.insert(ticket, Asked::Needed("roles".to_owned()));
             let changed = Input::RolesChanged { ticket, changes, force: true };
             self.leader.handle(Timestamp(0), changed, &mut fx);
         }

@@ -1,6 +1,8 @@
 //! Orders of the leader, carried out by virtual agents and by schedulers; and what comes back of them.
 
-use super::{COMPILE_MS, Due, Hosted, REDIAL_MS, START_MS, SimulateError, TURN_MS, World, setup};
+use super::{
+    Asked, COMPILE_MS, Due, Hosted, REDIAL_MS, START_MS, SimulateError, TURN_MS, World, setup,
+};
 use crate::agents::Step;
 use crate::chance::mean;
 use crate::scenario::SchedulerKind;
@@ -74,18 +76,18 @@ impl World<'_> {
             }
             Effect::Reply { ticket, result } => match result {
                 Ok(ReplyBody::Done | ReplyBody::Framework { .. } | ReplyBody::Response(_)) => {}
-                // An agent that has not joined yet, or is drained already: the cluster goes on.
-                Err(refusal) if self.operations.contains_key(&ticket) => {
-                    let agent = self.operations.get(&ticket).cloned().unwrap_or_default();
-                    self.tally.problem(format!("an event for {agent} was refused: {refusal}"));
-                }
-                Err(refusal) => {
-                    let asked = self.asked.get(&ticket).cloned().unwrap_or_default();
-                    return Err(SimulateError::Refused {
-                        framework: asked,
-                        why: refusal.to_string(),
-                    });
-                }
+                Err(refusal) => match self.asked.remove(&ticket) {
+                    // It has not joined yet, or is drained already.
+                    Some(Asked::Event(agent)) => {
+                        let problem = format!("an event for `{agent}` was refused: {refusal}");
+                        self.tally.problem(problem);
+                    }
+                    Some(Asked::Needed(framework)) => {
+                        return Err(SimulateError::Refused { framework, why: refusal.to_string() });
+                    }
+                    // A blob; those are never refused.
+                    None => self.tally.problem(format!("the leader refused: {refusal}")),
+                },
             },
             Effect::ForgetBlobs(_) => {}
         }
@@ -229,7 +231,7 @@ impl World<'_> {
         let (spec, kinds) = setup::spec(kind, framework, self.submissions);
         let (name, tenant) = (framework.name.clone(), kind.tenant.clone());
         let ticket = self.ticket();
-        self.asked.insert(ticket, name);
+        self.asked.insert(ticket, Asked::Needed(name));
         self.handle(Input::FrameworkSubmitted { ticket, tenant, spec: Box::new(spec), kinds }, fx);
     }
 
@@ -238,7 +240,7 @@ impl World<'_> {
         let Some(event) = self.scenario.events.get(at) else { return };
         for agent in &event.agents {
             let (ticket, mode) = (self.ticket(), event.mode);
-            self.operations.insert(ticket, format!("`{agent}`"));
+            self.asked.insert(ticket, Asked::Event(agent.clone()));
             self.handle(Input::AgentModeRequested { ticket, agent: agent.clone(), mode }, fx);
         }
     }

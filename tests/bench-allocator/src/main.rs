@@ -12,38 +12,17 @@ mod state;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tepui_figures::row::Report;
-use tepui_figures::{Failure, Row, say};
+use tepui_figures::{Failure, Row, program};
+
+const USAGE: &str = "allocator [PREFIX] [--json]\n\nPREFIX: only rows that begin so";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let (flags, words): (Vec<&str>, Vec<&str>) =
-        args.iter().map(String::as_str).partition(|word| word.starts_with('-'));
-    let json = match flags.as_slice() {
-        [] => false,
-        ["--json"] => true,
-        _ => return usage(),
-    };
-    let rows = match words.as_slice() {
-        ["allocator"] => measure(|_| true),
+    program::run("allocator", "plain", USAGE, |words| match words {
+        ["allocator"] => Some(measure(|_| true)),
         // For whoever profiles one case.
-        ["allocator", part] => measure(|name| name.starts_with(part)),
-        _ => return usage(),
-    };
-    let print =
-        |rows: Vec<Row>| Report { bench: "allocator", reference: "plain", rows: &rows }.print(json);
-    match rows.and_then(print) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("error: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn usage() -> ExitCode {
-    say("usage: cargo xtask bench allocator [PREFIX] [--json]\n\nPREFIX: only rows that begin so");
-    ExitCode::from(2)
+        ["allocator", part] => Some(measure(|name| name.starts_with(part))),
+        _ => None,
+    })
 }
 
 fn measure(is_asked: impl Fn(&str) -> bool) -> Result<Vec<Row>, Failure> {

@@ -16,8 +16,8 @@ mod turn;
 use cluster::Cluster;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tepui_figures::row::{Report, Row, say};
-use tepui_figures::{Failure, machine, row};
+use tepui_figures::row::Row;
+use tepui_figures::{Failure, machine, program, row};
 
 /// What is measured with, and where.
 #[derive(Debug)]
@@ -54,32 +54,10 @@ impl Bench {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let (flags, names): (Vec<&String>, Vec<&String>) =
-        args.iter().partition(|word| word.starts_with('-'));
-    let json = match flags.as_slice() {
-        [] => false,
-        [flag] if *flag == "--json" => true,
-        _ => return usage(),
-    };
-    let rows = match names.as_slice() {
-        [name] if *name == "launch" => launch(),
-        _ => return usage(),
-    };
-    let print =
-        |rows: Vec<Row>| Report { bench: "launch", reference: "raw", rows: &rows }.print(json);
-    match rows.and_then(print) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("error: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn usage() -> ExitCode {
-    say("usage: cargo xtask bench launch [--json]");
-    ExitCode::from(2)
+    program::run("launch", "raw", "launch [--json]", |words| match words {
+        ["launch"] => Some(launch()),
+        _ => None,
+    })
 }
 
 /// Everything between a decision and a running task, from the inside out.

@@ -214,13 +214,7 @@ impl Ledger {
         holder: Holder<'_>,
         bundle: &Bundle,
     ) -> Result<(), LedgerError> {
-        self.settle(agent, false, |account| {
-            account.offered = account.offered.checked_sub(bundle).ok_or(LedgerError::Short)?;
-            Ok(())
-        })?;
-        self.freed.insert(agent);
-        self.sums.let_go(agent, holder, bundle);
-        Ok(())
+        self.free(agent, false, holder, bundle, |account| &mut account.offered)
     }
 
     /// Free becomes used. What was offered is taken back first, by whoever knows the offer.
@@ -256,8 +250,21 @@ impl Ledger {
         bundle: &Bundle,
         back: bool,
     ) -> Result<(), LedgerError> {
+        self.free(agent, back, holder, bundle, |account| &mut account.used)
+    }
+
+    /// What a part of an account holds becomes free, or covers overdraft.
+    fn free(
+        &mut self,
+        agent: AgentId,
+        back: bool,
+        holder: Holder<'_>,
+        bundle: &Bundle,
+        part: impl FnOnce(&mut Account) -> &mut Bundle,
+    ) -> Result<(), LedgerError> {
         self.settle(agent, back, |account| {
-            account.used = account.used.checked_sub(bundle).ok_or(LedgerError::Short)?;
+            let part = part(account);
+            *part = part.checked_sub(bundle).ok_or(LedgerError::Short)?;
             Ok(())
         })?;
         self.freed.insert(agent);
