@@ -27,7 +27,14 @@ pub(crate) fn run(quick: bool) -> Result<(), Failure> {
 
     let mut own = cargo(&["test", "--workspace", "--no-fail-fast"]);
     if quick {
-        own.args(&["--exclude", "tepui-e2e", "--exclude", "tepui-sim"]);
+        own.args(&[
+            "--exclude",
+            "tepui-e2e",
+            "--exclude",
+            "tepui-hostile",
+            "--exclude",
+            "tepui-sim",
+        ]);
     }
     own.env("TEPUI_BIN", &tepui).env("TEPUI_GUESTS", &setup::guests_dir()?);
     sum.add(&own)?;

@@ -1,0 +1,84 @@
+//! What the attacks in `tests/` share: a neighbour who wants a small run done, again and again, while they go on.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a harness of tests: what goes wrong here has to fail the test, with words"
+)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tepui_e2e::{Cluster, Folder, guest, memory_bytes};
+
+/// How long the neighbour's run may take at any moment of an attack.
+pub const SERVED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs one whole attack while a neighbour asks for runs of a module that the cluster knows, one after the other.
+///
+/// Fails unless each of them succeeds within [`SERVED_WITHIN`], no part ends, and the master stays within
+/// `master_bytes` of memory.
+pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
+    let hello = guest("hello.wasm");
+    let run = || {
+        let begun = Instant::now();
+        let ran =
+            cluster.tepui(["run".as_ref(), hello.as_os_str(), "--".as_ref(), "neighbour".as_ref()]);
+        (ran, begun.elapsed())
+    };
+    // It is compiled, and known.
+    let _first = run().0.good();
+    let before = parts(cluster);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let runs = scope.spawn(|| {
+            let mut slowest = Duration::ZERO;
+            let mut count = 0_u32;
+            loop {
+                let last = over.load(Ordering::Relaxed);
+                let (ran, took) = run();
+                assert_eq!(ran.code, 0, "the neighbour was not served: {ran:?}");
+                slowest = slowest.max(took);
+                count += 1;
+                if last {
+                    return (count, slowest);
+                }
+            }
+        });
+        // However the attack ends, the neighbour is told.
+        let _told = Told(&over);
+        attack();
+        over.store(true, Ordering::Relaxed);
+        let (count, slowest) = runs.join().unwrap_or_else(|_| panic!("the neighbour gave up"));
+        assert!(slowest < SERVED_WITHIN, "the slowest of {count} runs took {slowest:?}");
+    });
+    assert_eq!(parts(cluster), before, "a part was started anew");
+    let used = memory_bytes(cluster.pid("master"));
+    assert!(used < master_bytes, "the master holds {used} bytes");
+}
+
+/// A hostile scheduler of this mode, with the modules that it may need.
+pub fn hostile(name: &str, mode: &str) -> Folder {
+    Folder::new(name, "hostile-scheduler.wasm")
+        .module("task", "hostile-task.wasm")
+        .config("mode", mode)
+}
+
+/// The ids of all parts.
+fn parts(cluster: &Cluster) -> Vec<u32> {
+    let mut names: Vec<String> = std::fs::read_dir(cluster.dir())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter(|name| cluster.dir().join(name).join("pid").exists())
+        .collect();
+    names.sort();
+    names.iter().map(|name| cluster.pid(name)).collect()
+}
+
+struct Told<'a>(&'a AtomicBool);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
