@@ -4,6 +4,7 @@
 //! then answered. Never does what could wait on a peer. Its one surprise: a query sees the state after the batch that
 //! it came with, so whoever was answered finds what it did.
 
+mod clock;
 mod orders;
 mod recovery;
 mod turn;

@@ -7,8 +7,9 @@ use crate::events::{AttributeValue, FaultDomain};
 use crate::ids::{
     Digest, DurationMs, LaunchNumber, Life, ReportSeq, TaskKey, Tenant, Term, Timestamp,
 };
+use crate::limits;
 use crate::scheduler::Open;
-use crate::{PoolKind, Resources, TaskSpec, TaskStatus};
+use crate::{PoolKind, Resources, TaskSpec, TaskState, TaskStatus};
 use serde::{Deserialize, Serialize};
 
 /// ALPN of agents and masters.
@@ -110,8 +111,8 @@ pub struct TaskReport {
     pub launch: LaunchNumber,
     /// Whose task.
     pub key: TaskKey,
-    /// The latest status that the agent has written down.
-    pub status: TaskStatus,
+    /// The latest state that the agent has written down.
+    pub state: TaskState,
 }
 
 /// The whole truth about an agent.
@@ -135,10 +136,27 @@ pub struct Hello {
     pub domain: Option<FaultDomain>,
     /// The highest launch that it has written down.
     pub launch_mark: LaunchNumber,
-    /// Tasks whose end it has not been told is committed.
+    /// Tasks whose end it has not been told is committed; on the wire the first [`crate::limits::HELLO_TASKS`] of them.
     pub tasks: Vec<TaskReport>,
+    /// Whether [`AgentMessage::HelloTasks`] follow with the rest.
+    pub has_more_tasks: bool,
     /// Reports that wait for an acknowledgement, in order.
     pub reports: Vec<Report>,
+}
+
+impl Hello {
+    /// As messages that fit frames each.
+    pub fn into_pages(mut self) -> Vec<AgentMessage> {
+        let mut rest = self.tasks.split_off(self.tasks.len().min(limits::HELLO_TASKS));
+        self.has_more_tasks = !rest.is_empty();
+        let mut pages = vec![AgentMessage::Hello(Box::new(self))];
+        while !rest.is_empty() {
+            let more = rest.split_off(rest.len().min(limits::HELLO_TASKS));
+            let tasks = std::mem::replace(&mut rest, more);
+            pages.push(AgentMessage::HelloTasks { tasks, has_more: !rest.is_empty() });
+        }
+        pages
+    }
 }
 
 /// Something that the agent has written down and repeats until it is acknowledged.
@@ -199,6 +217,13 @@ pub enum ModuleVerdict {
 pub enum AgentMessage {
     /// First.
     Hello(Box<Hello>),
+    /// The rest of a hello, a page at a time, before anything else.
+    HelloTasks {
+        /// Rising by launch.
+        tasks: Vec<TaskReport>,
+        /// Whether another page follows.
+        has_more: bool,
+    },
     /// In order.
     Reports(Vec<Report>),
     /// The answer to `CheckModule`.
@@ -233,6 +258,14 @@ pub struct Launch {
     pub inputs: Vec<Digest>,
     /// The rest.
     pub spec: TaskSpec,
+}
+
+impl Launch {
+    /// What it takes on the wire, about, and not less.
+    pub fn weight(&self) -> usize {
+        // The inputs' digests are counted with their paths.
+        self.spec.weight() + self.tenant.0.len() + self.key.task.as_str().len() + 256
+    }
 }
 
 /// From the leader, on an agent's control stream.

@@ -9,6 +9,8 @@ const MIB: usize = 1 << 20;
 pub const WIRE_VERSION: u8 = 1;
 /// One frame on any stream: a full turn (1 MiB of events) and its envelope.
 pub const FRAME_BYTES: usize = 4 * MIB;
+/// Launches of one frame: the largest record and its envelope fit as well.
+pub const LAUNCH_FRAME_BYTES: usize = MIB;
 /// Bytes of a blob that travel in one frame.
 pub const BLOB_CHUNK_BYTES: usize = 256 * KIB;
 /// One blob; larger results are split by their makers.
@@ -51,15 +53,37 @@ pub const KEY_BYTES: usize = 256;
 pub const VALUE_BYTES: usize = 64 * KIB;
 /// All durable state of one framework, keys and values: it is copied to a cell at each start.
 pub const STATE_BYTES: usize = 4 * MIB;
+/// Keys of one framework: each costs more than its bytes.
+pub const KEYS: usize = 65_536;
 /// One page of durable state on its way to a cell.
 pub const STATE_PAGE_BYTES: usize = 512 * KIB;
 
 /// A task's record, all its text together: it stays in the master's memory while the task lives.
 pub const TASK_BYTES: usize = 64 * KIB;
+/// What a list's entry costs beside its text: an allocation, and its place in the list.
+pub const ENTRY_BYTES: usize = 32;
+/// Records of all live tasks of one framework, in the master's memory: 256 bytes for each of a million tasks.
+pub const LIVE_TASK_BYTES: usize = 256 * MIB;
+/// Records of the ended tasks that a framework keeps.
+pub const ENDED_TASK_BYTES: usize = 4 * MIB;
+/// Live tasks on one agent: as many as its cell has sandboxes. An agent that has so many is not offered.
+pub const AGENT_TASKS: usize = CELL_INSTANCES as usize;
+/// The least CPU that a task can ask for, in thousandths: no cell gives less, so less cannot be booked.
+pub const TASK_CPU_MILLI_MIN: u64 = 10;
 /// Launches in one answer.
 pub const LAUNCHES: usize = 1_000;
 /// Calls in one answer.
 pub const CALLS: usize = 4_096;
+/// Steps of all acceptances of one answer: each may be refused, and the refusal is kept.
+pub const OPERATIONS: usize = 4_096;
+/// Reservations and volumes in one answer, made or undone: each is checked against those before it.
+pub const CONVERSIONS: usize = 64;
+/// Offers, tasks, roles and results that an answer names, over all its calls: each is looked up.
+pub const NAMES: usize = 16_384;
+/// Messages to tasks in one answer.
+pub const SENDS: usize = 256;
+/// Wants in all `want` calls of one answer: each is checked, and told to the allocator.
+pub const TURN_WANTS: usize = 4_096;
 /// One answer, encoded.
 pub const ANSWER_BYTES: usize = MIB;
 /// Events of one turn.
@@ -70,6 +94,17 @@ pub const TURN_BYTES: usize = MIB;
 pub const TURN_OFFERS: usize = 256;
 /// Waiting updates of one framework beyond which only a task's latest is kept.
 pub const WAITING_UPDATES: usize = 10_000;
+/// Waiting updates of one framework, in bytes, beyond which only a task's latest is kept.
+pub const WAITING_UPDATE_BYTES: usize = 8 * MIB;
+/// What a framework's own calls have led to and it was not told yet: refusals, and tasks that were never launched. A
+/// turn that could lead to more is refused.
+pub const WAITING_REFUSALS: usize = 10_000;
+/// Messages of tasks that wait for one framework; what comes beyond is dropped, and its events say so.
+pub const WAITING_MESSAGES: usize = 10_000;
+/// The same in bytes.
+pub const WAITING_MESSAGE_BYTES: usize = 8 * MIB;
+/// The text of a status, a refusal or a failure: it is kept until it was told, and has to fit a turn.
+pub const TEXT_BYTES: usize = 1_024;
 /// Timers of one framework.
 pub const TIMERS: usize = 1_000;
 /// Wants of one framework.
@@ -91,6 +126,8 @@ pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 pub const TURN_FUEL: u64 = 1_000_000_000;
 /// Wall time of one turn.
 pub const TURN_WALL_MS: u64 = 1_000;
+/// How long the leader waits for the first answer of an instance: its module may have to be fetched and compiled.
+pub const SCHEDULER_START_MS: u64 = 120_000;
 /// How long the leader waits for an answer before it takes the scheduler for lost: a turn's wall time and the way.
 pub const TURN_ANSWER_MS: u64 = 5_000;
 /// Log text that a scheduler may write in one turn.
@@ -173,6 +210,16 @@ pub const ENDED_FRAMEWORKS: usize = 50;
 pub const AGENT_TIMEOUT_MS: u64 = 15_000;
 /// `lost-after` unless a task says otherwise.
 pub const LOST_AFTER_MS: u64 = 60_000;
+/// A hostname, a version, a region or a zone that an agent says it has: it stands in every offer.
+pub const HOST_BYTES: usize = 256;
+/// Tasks of one page of a hello.
+pub const HELLO_TASKS: usize = 4_096;
+/// Pages of a hello: more tasks than an agent can have.
+pub const HELLO_PAGES: usize = 16;
+/// After how long an agent that is away, with nothing on it and nothing set for it, is forgotten: a week.
+pub const AGENT_FORGOTTEN_MS: u64 = 604_800_000;
+/// Tasks that change their state in one entry: with the longest texts it stays within a few MiB.
+pub const MOVES: usize = 1_000;
 /// Agents of one cluster.
 pub const AGENTS: usize = 100_000;
 /// Live tasks of one framework.
@@ -193,8 +240,18 @@ pub const BLOB_GRACE_MS: u64 = 3_600_000;
 pub const CONSTRAINTS: usize = 64;
 /// Bytes of a constraint's name, and of its operand.
 pub const CONSTRAINT_BYTES: usize = 1_024;
-/// Size of a compiled regular expression (RE2 in Mesos: 4 KB; `\w` alone is larger here, since it knows Unicode).
-pub const CONSTRAINT_REGEX_BYTES: usize = 256 * KIB;
+/// Different regular expressions in all wants of one framework, and in one answer: each is compiled by the leader.
+pub const PATTERNS: usize = 32;
+/// The text of one regular expression.
+pub const PATTERN_BYTES: usize = 256;
+/// Size of a compiled regular expression: it takes some microseconds to make (Mesos: 4 KB for RE2's).
+pub const PATTERN_COMPILED_BYTES: usize = 32 * KIB;
+/// Refusals of one agent by one framework in one role, beyond which the one that ends first is forgotten.
+pub const FILTERS: usize = 8;
+/// How long a scheduler that has answered may keep an offer while others wait for one.
+pub const KEPT_WHILE_OTHERS_WAIT_MS: u64 = 250;
+/// How long a scheduler that has not answered yet may have an offer while others wait for one.
+pub const TOLD_WHILE_OTHERS_WAIT_MS: u64 = 1_000;
 /// Turns in a row that decline offers and launch nothing, before a framework is served after all others for a while.
 pub const DECLINES_FREE: u32 = 3;
 /// The longest time that a framework is served after all others without another strike.

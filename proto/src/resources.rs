@@ -10,6 +10,7 @@ mod notation;
 pub mod ports;
 pub mod scalars;
 
+use crate::limits;
 pub use attributes::Attributes;
 pub use bundle::{Bundle, DiskKind, PoolKind, VolumeKind};
 pub use grammar::{EntryProblem, NotationError};
@@ -55,6 +56,19 @@ pub(crate) static NOTHING: Resources = Resources {
 };
 
 impl Resources {
+    /// What ports and named resources take in memory and on the wire, about.
+    pub fn weight(&self) -> usize {
+        let items = |amount: &Custom| match amount {
+            Custom::Milli(_) => 0,
+            Custom::Items(items) => items.iter().map(|item| item.len() + limits::ENTRY_BYTES).sum(),
+        };
+        let named = self
+            .custom
+            .iter()
+            .map(|(name, amount)| name.len() + limits::ENTRY_BYTES + items(amount));
+        self.ports.ranges().len() * limits::ENTRY_BYTES + named.sum::<usize>()
+    }
+
     /// CPU and memory alone.
     #[must_use]
     pub fn cpu_memory(cpu_milli: u64, memory_bytes: u64) -> Self {

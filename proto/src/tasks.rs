@@ -125,6 +125,24 @@ impl TaskSpec {
         }
     }
 
+    /// What the record takes in memory and on the wire, about: its text, and each entry of a list.
+    pub fn weight(&self) -> usize {
+        let entry = |bytes: usize| bytes + limits::ENTRY_BYTES;
+        let pairs = self.env.iter().chain(&self.labels);
+        let pairs = pairs.map(|(key, value)| entry(key.len()) + entry(value.len()));
+        // The digest that its source stands for travels with an input.
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|input| entry(input.source.len()) + entry(input.path.len()) + limits::ENTRY_BYTES);
+        let outputs =
+            self.outputs.iter().map(|output| entry(output.path.len()) + entry(output.blob.len()));
+        let texts = self.args.iter().chain(&self.unsupported).map(|text| entry(text.len()));
+        let lists: usize = pairs.chain(inputs).chain(outputs).chain(texts).sum();
+        let own = self.id.as_str().len() + self.name.len() + self.module.len();
+        own + self.stdin.as_ref().map_or(0, Vec::len) + lists + self.resources.weight()
+    }
+
     /// Fuel with the default filled in.
     pub fn fuel(&self) -> u64 {
         self.limits.fuel.unwrap_or(limits::TASK_FUEL)
@@ -348,6 +366,14 @@ pub struct TaskStatus {
     pub usage: Usage,
     /// When the leader wrote it down.
     pub at: Timestamp,
+}
+
+impl TaskStatus {
+    /// What it takes in memory and in a turn, about.
+    pub fn weight(&self) -> usize {
+        let outputs = self.outputs.iter().map(|blob| blob.name.len() + 2 * limits::ENTRY_BYTES);
+        self.task.as_str().len() + self.message.len() + outputs.sum::<usize>()
+    }
 }
 
 #[cfg(test)]

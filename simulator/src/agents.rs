@@ -112,8 +112,8 @@ impl Fleet {
         machine.connection = Some(connection);
         self.by_connection.insert(connection, at);
         let told = |(number, launched): (&LaunchNumber, &Launched)| {
-            let status = launched.status.clone()?;
-            Some(TaskReport { launch: *number, key: launched.key.clone(), status })
+            let state = launched.status.as_ref()?.state;
+            Some(TaskReport { launch: *number, key: launched.key.clone(), state })
         };
         let hello = Hello {
             life: machine.life,
@@ -126,6 +126,7 @@ impl Fleet {
             domain: kind.domain.clone(),
             launch_mark: machine.mark,
             tasks: machine.launches.iter().filter_map(told).collect(),
+            has_more_tasks: false,
             reports: machine.waiting.iter().cloned().collect(),
         };
         Some((connection, machine.name.clone(), Box::new(hello)))

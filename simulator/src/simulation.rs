@@ -101,6 +101,7 @@ enum Due {
         step: Step,
     },
     Checked {
+        connection: ConnectionId,
         digest: Digest,
         kind: ModuleKind,
     },
@@ -185,7 +186,7 @@ impl<'a> World<'a> {
         let mut world = Self {
             scenario,
             submissions,
-            leader: Leader::new(State::new()),
+            leader: Leader::new(State::with_modules(setup::modules(submissions))),
             now: 0,
             agenda: BTreeMap::new(),
             chances: (0..fleet.len() as u64).map(|at| Chance::new(scenario.seed, at)).collect(),
@@ -218,18 +219,6 @@ impl<'a> World<'a> {
             self.asked.insert(ticket, Asked::Needed("roles".to_owned()));
             let changed = Input::RolesChanged { ticket, changes, force: true };
             self.leader.handle(Timestamp(0), changed, &mut fx);
-        }
-        for (digest, kind, size_bytes) in setup::modules(self.submissions) {
-            let stored = Input::BlobStored { ticket: self.ticket(), digest, size_bytes };
-            self.leader.handle(Timestamp(0), stored, &mut fx);
-            if let Some(kind) = kind {
-                let verdict = ModuleVerdict::Good { compile_ms: 1 };
-                self.leader.handle(
-                    Timestamp(0),
-                    Input::ModuleChecked { digest, kind, verdict },
-                    &mut fx,
-                );
-            }
         }
         self.carry_out(fx)?;
         for at in 0..self.fleet.len() {
@@ -326,9 +315,9 @@ impl<'a> World<'a> {
                     self.report_in(connection, report, fx);
                 }
             }
-            Due::Checked { digest, kind } => {
+            Due::Checked { connection, digest, kind } => {
                 let verdict = ModuleVerdict::Good { compile_ms: COMPILE_MS };
-                self.handle(Input::ModuleChecked { digest, kind, verdict }, fx);
+                self.handle(Input::ModuleChecked { connection, digest, kind, verdict }, fx);
             }
             Due::Answer { framework, incarnation, frame } => {
                 self.answer(framework, incarnation, *frame, fx);

@@ -183,8 +183,13 @@ impl Agent {
                 .book
                 .tasks
                 .iter()
-                .map(|(launch, task)| self.task_report(*launch, task))
+                .map(|(launch, task)| TaskReport {
+                    launch: *launch,
+                    key: task.key.clone(),
+                    state: task.status.state,
+                })
                 .collect(),
+            has_more_tasks: false,
             reports: self.reports_after(ReportSeq::default()),
         }
     }
@@ -231,12 +236,6 @@ impl Agent {
         self.book.reports.len()
     }
 
-    fn task_report(&self, launch: LaunchNumber, task: &Task) -> TaskReport {
-        let mut status = task.status.clone();
-        status.agent = Some(self.profile.name.clone());
-        TaskReport { launch, key: task.key.clone(), status }
-    }
-
     /// Reports above `seq`, as many as fit well into one frame.
     fn reports_after(&self, seq: ReportSeq) -> Vec<Report> {
         let mut bytes = 0;
@@ -255,7 +254,9 @@ impl Agent {
         let hello = self.hello();
         let sent = hello.reports.last().map_or_else(ReportSeq::default, |report| report.seq);
         self.session = Some(Session { welcome: None, sent, heard: now });
-        effects.order(Effect::SendToMaster(AgentMessage::Hello(Box::new(hello))));
+        for page in hello.into_pages() {
+            effects.order(Effect::SendToMaster(page));
+        }
     }
 
     fn on_disconnected(&mut self, effects: &mut Effects) {

@@ -12,6 +12,7 @@ pub const SPEC_BYTES: usize = 32 << 10;
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 128;
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
+const CPU_MILLI_MIN: u64 = 10;
 
 /// `POST /runs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,12 +110,15 @@ impl RunSpec {
                 "`key` must be 1 to {KEY_BYTES} printable ASCII characters"
             )));
         }
-        let hex = spec.module.strip_prefix("sha256:").unwrap_or_default();
-        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(invalid(format!(
-                "`module` is `{}`, and must be `sha256:` with 64 digits",
-                spec.module
-            )));
+        let sources = spec.inputs.iter().map(|input| ("the `source` of an input", &input.source));
+        for (what, text) in [("`module`", &spec.module)].into_iter().chain(sources) {
+            let hex = text.strip_prefix("sha256:").unwrap_or_default();
+            if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                let text: String = text.chars().take(80).collect();
+                return Err(invalid(format!(
+                    "{what} is `{text}`, and must be `sha256:` with 64 digits"
+                )));
+            }
         }
         if spec.instances == 0 || spec.instances > INSTANCES {
             return Err(invalid(format!(
@@ -122,8 +126,11 @@ impl RunSpec {
                 spec.instances
             )));
         }
-        if spec.cpu_milli == 0 {
-            return Err(invalid("`cpu_milli` is 0, and must be at least 1".to_owned()));
+        if spec.cpu_milli < CPU_MILLI_MIN {
+            return Err(invalid(format!(
+                "`cpu_milli` is {}, and must be at least {CPU_MILLI_MIN}",
+                spec.cpu_milli
+            )));
         }
         if spec.memory_bytes < MEMORY_BYTES_MIN {
             return Err(invalid(format!(

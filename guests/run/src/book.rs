@@ -1,6 +1,7 @@
 //! The runs, in memory and in durable state, which say the same at the end of every turn.
 //!
-//! Durable keys: `run/N` the run, `got/N` how far its instances are, `key/KEY` the number, `next` the next number. It is
+//! Durable keys: `run/N` the run, `got/N` how far its instances are, `key/KEY` the number, `next` the next number,
+//! `keep/sha256:HEX/N` so that the cluster keeps what a run that waits will need. It is
 //! bounded: of runs that have ended only the newest are kept, and those without what they were asked to do.
 
 use crate::api::RunSpec;
@@ -52,15 +53,28 @@ impl Run {
         let text = |spec: &RunSpec| {
             let env: usize =
                 spec.env.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-            let inputs: usize =
-                spec.inputs.iter().map(|input| input.source.len() + input.path.len() + 4).sum();
+            // Each source stands in a key as well.
+            let inputs: usize = spec
+                .inputs
+                .iter()
+                .map(|input| 2 * input.source.len() + input.path.len() + 20)
+                .sum();
             let outputs: usize =
                 spec.outputs.iter().map(|output| output.path.len() + output.blob.len() + 4).sum();
-            160 + spec.args.iter().map(|arg| arg.len() + 2).sum::<usize>() + env + inputs + outputs
+            256 + spec.args.iter().map(|arg| arg.len() + 2).sum::<usize>() + env + inputs + outputs
         };
         // An ended instance takes a word and a code.
         let bytes = 64 + 2 * key.len() + spec.as_ref().map_or(0, text) + 16 * instances.len();
         Self { key, spec, instances, bytes }
+    }
+
+    /// Durable keys that keep its module and its inputs in the cluster until it has ended.
+    fn kept(&self, number: u64) -> Vec<String> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let sources = spec.inputs.iter().map(|input| &input.source);
+        let names = sources.chain([&spec.module]);
+        let names = names.map(|name| format!("keep/{}/{number}", name.to_ascii_lowercase()));
+        names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Numbers of the instances that are to be launched.
@@ -137,6 +151,9 @@ impl Book {
         cx.put(&format!("key/{}", run.key), &number);
         cx.put(&format!("run/{number}"), &Stored { key: run.key.clone(), spec: run.spec.clone() });
         cx.put(&format!("got/{number}"), &run.instances);
+        for name in run.kept(number) {
+            cx.put(&name, &());
+        }
         self.insert(number, run);
         Some(number)
     }
@@ -161,6 +178,9 @@ impl Book {
     fn end(&mut self, cx: &mut Cx, number: u64) {
         let Some(run) = self.runs.remove(&number) else { return };
         self.active_bytes = self.active_bytes.saturating_sub(run.bytes);
+        for name in run.kept(number) {
+            cx.delete(&name);
+        }
         cx.put(&format!("run/{number}"), &Stored { key: run.key.clone(), spec: None });
         self.insert(number, Run::new(run.key, None, run.instances));
         while self.ended.len() > ENDED_RUNS || self.ended_bytes > ENDED_BYTES {

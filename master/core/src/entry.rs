@@ -189,6 +189,8 @@ pub enum EntryKind {
     Converted(Conversion),
     /// A scheduler's turn that converted resources, or launched on what is not anyone's.
     TurnPooled(Box<PooledTurn>),
+    /// An agent that was away for long, with nothing on it: as if it had never been.
+    AgentForgotten(AgentId),
 }
 
 impl EntryKind {
@@ -200,6 +202,17 @@ impl EntryKind {
             _ => None,
         }
     }
+}
+
+/// A log that says that the cluster has these blobs, and has accepted some of them as modules.
+pub fn of_modules(
+    modules: impl IntoIterator<Item = (Digest, Option<ModuleKind>, u64)>,
+) -> Vec<Entry> {
+    let kinds = modules.into_iter().flat_map(|(digest, kind, size_bytes)| {
+        let accepted = kind.map(|kind| EntryKind::ModuleAccepted { digest, kind });
+        [EntryKind::BlobAdded { digest, size_bytes }].into_iter().chain(accepted)
+    });
+    kinds.map(|kind| Entry { version: ENTRY_VERSION, at: Timestamp(0), kind }).collect()
 }
 
 /// What became of resources of one agent.

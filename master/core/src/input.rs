@@ -44,6 +44,8 @@ pub enum Input {
     },
     /// An agent has compiled a module, or has not.
     ModuleChecked {
+        /// Over which connection.
+        connection: ConnectionId,
         /// Which module.
         digest: Digest,
         /// As what.
@@ -105,6 +107,8 @@ pub enum Input {
         /// How many bytes.
         size_bytes: u64,
     },
+    /// Somebody was told that the cluster has this blob, and may count on it for a while.
+    BlobAskedFor(Digest),
     /// A tenant wants a task stopped. Answered with [`crate::ReplyBody::Done`].
     TaskKillRequested {
         /// To be answered.

@@ -356,6 +356,14 @@ fn a_framework_with_a_lower_share_has_taken_it() {
 }
 
 #[test]
+fn as_many_tasks_as_it_takes() {
+    let mut cluster = Cluster::new("cpus:4;mem:1024");
+    cluster.ask(F, &ask("web"));
+    assert!(cluster.allocator.set_full(A, true));
+    cluster.is_told(Reason::Full, 1);
+}
+
+#[test]
 fn drained_deactivated_or_away() {
     let mut cluster = Cluster::new("cpus:4;mem:1024");
     cluster.allocator.set_open(A, false);
@@ -397,7 +405,7 @@ fn a_look_at_everything_begins_the_count_anew_and_looks_at_single_agents_add_to_
 #[test]
 fn every_reason_has_a_code_of_its_own() {
     let codes: BTreeSet<&str> = Reason::ALL.into_iter().map(Reason::code).collect();
-    assert_eq!(codes.len(), 14);
+    assert_eq!(codes.len(), 15);
 }
 
 #[test]

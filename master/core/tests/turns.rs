@@ -3,14 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::collections::BTreeMap;
+use tepui_master_core::entry::of_modules;
 use tepui_master_core::{
     ConnectionId, Effect, Effects, Entry, Input, Leader, ReplyBody, State, Ticket,
 };
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
-use tepui_proto::control::{
-    Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody,
-};
+use tepui_proto::control::{Hello, Launch, MasterMessage, ModuleKind, Report, ReportBody};
 use tepui_proto::events::{Event, Offer};
 use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnMark, TurnUsage};
 use tepui_proto::{
@@ -31,24 +30,16 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
+        let modules = [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
+        let modules = modules.map(|(digest, kind)| (digest, Some(kind), 10));
         let mut cluster = Self {
-            leader: Leader::new(State::new()),
+            leader: Leader::new(State::with_modules(modules)),
             now: Timestamp(1_000),
-            log: Vec::new(),
+            log: of_modules(modules),
             reports: 0,
         };
         cluster.input(Input::TermWon(Term(1)));
-        for (n, digest) in [SCHEDULER, TASK].into_iter().enumerate() {
-            cluster.input(Input::BlobStored { ticket: Ticket(n as u64), digest, size_bytes: 10 });
-        }
         cluster.input(hello(CONNECTION, Vec::new()));
-        for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
-            cluster.input(Input::ModuleChecked {
-                digest,
-                kind,
-                verdict: ModuleVerdict::Good { compile_ms: 1 },
-            });
-        }
         cluster
     }
 
@@ -146,6 +137,7 @@ fn hello(connection: ConnectionId, reports: Vec<Report>) -> Input {
         domain: None,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
+        has_more_tasks: false,
         reports,
     };
     Input::AgentConnected { connection, name: "agent-1".into(), hello: Box::new(hello) }

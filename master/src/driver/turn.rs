@@ -3,6 +3,7 @@
 //! Owns the leader, the journal and the clock. Never goes on after a journal that failed. Its one surprise: a batch
 //! ends early when its entries are many bytes, and what is left of it opens the next.
 
+use super::clock::Clock;
 use super::orders::Orders;
 use super::recovery::Recovery;
 use super::{Command, DriverError, Query, Stats, View};
@@ -11,7 +12,6 @@ use std::time::{Duration, Instant};
 use tepui_journal::Journal;
 use tepui_master_core::allocator::Settings;
 use tepui_master_core::{Effects, Input, Leader};
-use tepui_proto::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -29,7 +29,7 @@ pub(super) struct Loop {
     leader: Leader,
     journal: Journal,
     index: u64,
-    now: Timestamp,
+    clock: Clock,
     commands: mpsc::Receiver<Command>,
     waiting: VecDeque<Command>,
     orders: Orders,
@@ -46,7 +46,7 @@ impl Loop {
         orders: Orders,
     ) -> Self {
         let Recovery { state, journal, index } = recovery;
-        let now = state.now();
+        let clock = Clock::new(state.now());
         let term = state.term().next();
         let waiting = VecDeque::from([Command::Input(Input::TermWon(term))]);
         let leader = Leader::with_settings(state, allocator);
@@ -54,7 +54,7 @@ impl Loop {
             leader,
             journal,
             index,
-            now,
+            clock,
             commands,
             waiting,
             orders,
@@ -80,7 +80,7 @@ impl Loop {
         let wait = match self.leader.next_deadline() {
             _ if self.orders.has_backlog() => Some(Duration::ZERO),
             Some(deadline) => {
-                Some(Duration::from_millis(deadline.since(clock(self.now)).0).max(SHORTEST_WAIT))
+                Some(Duration::from_millis(deadline.since(self.clock.read()).0).max(SHORTEST_WAIT))
             }
             None => None,
         };
@@ -102,7 +102,7 @@ impl Loop {
 
     /// One batch. False if it was the last.
     fn step(&mut self) -> Result<bool, DriverError> {
-        self.now = clock(self.now);
+        let now = self.clock.read();
         let mut goes_on = true;
         let mut effects = Effects::default();
         let mut records = Vec::new();
@@ -130,7 +130,7 @@ impl Loop {
                 break;
             }
         }
-        self.leader.settle(self.now, &mut effects);
+        self.leader.settle(now, &mut effects);
         encode(&mut effects, &mut records)?;
         self.commit(&records)?;
         let has_changed = !records.is_empty() || !effects.orders.is_empty();
@@ -148,7 +148,7 @@ impl Loop {
     fn handle(&mut self, input: Input, effects: &mut Effects) {
         self.stats.inputs += 1;
         self.orders.observe(&input);
-        self.leader.handle(self.now, input, effects);
+        self.leader.handle(self.clock.last(), input, effects);
     }
 
     fn commit(&mut self, records: &[Vec<u8>]) -> Result<(), DriverError> {
@@ -198,12 +198,4 @@ fn encode(effects: &mut Effects, records: &mut Vec<Vec<u8>>) -> Result<usize, Dr
         records.push(record);
     }
     Ok(bytes)
-}
-
-/// The wall's time, but never before `last`.
-fn clock(last: Timestamp) -> Timestamp {
-    #[expect(clippy::disallowed_types, reason = "this is the edge where wall time enters")]
-    let wall = std::time::SystemTime::UNIX_EPOCH.elapsed();
-    let wall = wall.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    last.max(Timestamp(wall))
 }

@@ -24,6 +24,7 @@ pub(super) async fn put(
 ) -> Result<(StatusCode, Json<BlobView>), Failure> {
     let digest = digest(&name)?;
     if let Some(size_bytes) = app.driver.query(move |view| view.leader.has_blob(&digest)).await? {
+        app.driver.tell(Input::BlobAskedFor(digest)).await?;
         return Ok((StatusCode::OK, Json(BlobView { digest: digest.to_string(), size_bytes })));
     }
     let announced =
@@ -49,6 +50,8 @@ pub(super) async fn get(
     if app.driver.query(move |view| view.leader.has_blob(&digest)).await?.is_none() {
         return Err(Failure::unknown_blob(digest));
     }
+    // Whoever is told that it is here need not send it again.
+    app.driver.tell(Input::BlobAskedFor(digest)).await?;
     let (size, chunks) = app.blobs.get(&digest).await?;
     let headers = [
         (CONTENT_TYPE, "application/octet-stream".to_owned()),

@@ -6,6 +6,7 @@ use crate::driver::{Command, Stopped};
 use std::time::Duration;
 use tepui_master_core::{ConnectionId, Input};
 use tepui_proto::control::{AgentMessage, AgentStream, Hello};
+use tepui_proto::limits;
 use tepui_transport::session::{QuicReader, QuicWriter};
 use tepui_transport::{CloseCode, CloseReason, Connection, ConnectionError, StreamError};
 use tokio::task::JoinSet;
@@ -109,10 +110,31 @@ async fn greet(
         None => return Err(SessionEnd::Done),
     }
     match reader.read_within(FIRST_FRAME).await? {
-        Some(AgentMessage::Hello(hello)) => Ok((writer, reader, hello)),
+        Some(AgentMessage::Hello(mut hello)) => {
+            join_pages(&mut reader, &mut hello).await?;
+            Ok((writer, reader, hello))
+        }
         Some(_) => Err(SessionEnd::Unexpected("its first message is not a hello")),
         None => Err(SessionEnd::Done),
     }
+}
+
+/// The rest of a hello that has more tasks than fit a frame; so many pages, and no more.
+async fn join_pages(reader: &mut QuicReader, hello: &mut Hello) -> Result<(), SessionEnd> {
+    for _ in 0..limits::HELLO_PAGES {
+        if !hello.has_more_tasks {
+            return Ok(());
+        }
+        match reader.read_within(FIRST_FRAME).await? {
+            Some(AgentMessage::HelloTasks { tasks, has_more }) => {
+                hello.tasks.extend(tasks);
+                hello.has_more_tasks = has_more;
+            }
+            Some(_) => return Err(SessionEnd::Unexpected("its hello has no end")),
+            None => return Err(SessionEnd::Done),
+        }
+    }
+    Err(SessionEnd::Unexpected("its hello has too many pages"))
 }
 
 /// The control stream. A driver that is busy makes the agent wait, through the flow control of its stream.
@@ -123,10 +145,12 @@ async fn hear(
 ) -> Result<std::convert::Infallible, SessionEnd> {
     while let Some(message) = reader.read().await? {
         let input = match message {
-            AgentMessage::Hello(_) => return Err(SessionEnd::Unexpected("a second hello")),
+            AgentMessage::Hello(_) | AgentMessage::HelloTasks { .. } => {
+                return Err(SessionEnd::Unexpected("a second hello"));
+            }
             AgentMessage::Reports(reports) => Input::Reported { connection: id, reports },
             AgentMessage::ModuleChecked { digest, kind, verdict } => {
-                Input::ModuleChecked { digest, kind, verdict }
+                Input::ModuleChecked { connection: id, digest, kind, verdict }
             }
             AgentMessage::Heartbeat => Input::AgentHeard(id),
             AgentMessage::Goodbye => Input::AgentSaidGoodbye(id),

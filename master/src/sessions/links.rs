@@ -1,50 +1,184 @@
-//! The ways to agents, as the driver has them: a bounded queue each, emptied by a writer of its own.
+//! The ways to agents, as the driver has them: a queue each, emptied by a writer of its own.
+//!
+//! What waits is bounded by what the leader keeps anyway: a launch once, a kill for each launch, the last
+//! acknowledgement. Messages to tasks may be lost, and are where too many wait; nobody's connection ends for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tepui_master_core::ConnectionId;
-use tepui_proto::control::{Launch, MasterMessage};
+use tepui_proto::LaunchNumber;
+use tepui_proto::control::MasterMessage;
 use tepui_transport::session::QuicWriter;
 use tepui_transport::{CloseCode, Connection, StreamError};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
-/// Messages that wait for one agent. A thousand launches are a few; more than this means that it does not read.
-const WAITING: usize = 1_024;
-/// Messages that leave in one write.
+/// Messages to tasks that wait for one agent ...
+const TASK_MESSAGES: usize = 1_024;
+/// ... and their bytes.
+const TASK_MESSAGE_BYTES: usize = 4 << 20;
+/// Messages that wait for one agent, whatever they are: more than it can owe, so it does not read.
+const WAITING: usize = 65_536;
+/// Messages that leave in one write ...
 const TOGETHER: usize = 256;
-/// Launches of one frame: with the largest records it stays within the limit of frames.
-const LAUNCHES: usize = 32;
+/// ... and after how many bytes of launches and messages to tasks no more are put to them.
+const TOGETHER_BYTES: usize = 4 << 20;
 /// How long a peer has to read the last words before its connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a writer is told.
-#[derive(Debug)]
-pub(super) enum Outbound {
-    Message(MasterMessage),
-    /// The last.
-    Close(CloseCode),
+/// What waits for one agent.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<MasterMessage>,
+    /// How many were taken from the front so far: the place of a message is its number less this.
+    taken: u64,
+    /// The number of the waiting kill of a launch.
+    kills: BTreeMap<LaunchNumber, u64>,
+    /// The number of the waiting acknowledgement.
+    acknowledgement: Option<u64>,
+    /// Messages to tasks, and their bytes.
+    to_tasks: (usize, usize),
+    /// The last word, after which nothing is taken in.
+    close: Option<CloseCode>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    Waits,
+    /// It was for a task, and too many wait.
+    Lost,
+    /// The agent does not read.
+    Full,
+}
+
+impl Queue {
+    fn push(&mut self, message: MasterMessage) -> Pushed {
+        if self.close.is_some() {
+            return Pushed::Waits;
+        }
+        let number = self.taken + self.waiting.len() as u64;
+        match &message {
+            MasterMessage::Kill { launch, .. } => {
+                if let Some(earlier) = self.kills.get(launch).copied() {
+                    return self.replace(earlier, message);
+                }
+                self.kills.insert(*launch, number);
+            }
+            MasterMessage::Acknowledge(_) => {
+                if let Some(earlier) = self.acknowledgement {
+                    return self.replace(earlier, message);
+                }
+                self.acknowledgement = Some(number);
+            }
+            MasterMessage::Message { data, .. } => {
+                let (count, bytes) = self.to_tasks;
+                if count >= TASK_MESSAGES || bytes + data.len() > TASK_MESSAGE_BYTES {
+                    return Pushed::Lost;
+                }
+                self.to_tasks = (count + 1, bytes + data.len());
+            }
+            MasterMessage::Welcome { .. }
+            | MasterMessage::Refused { .. }
+            | MasterMessage::Launch { .. }
+            | MasterMessage::CheckModule { .. }
+            | MasterMessage::Forget(_) => {}
+        }
+        if self.waiting.len() >= WAITING {
+            return Pushed::Full;
+        }
+        self.waiting.push_back(message);
+        Pushed::Waits
+    }
+
+    /// The newer of two messages stands in the place of the older.
+    fn replace(&mut self, number: u64, message: MasterMessage) -> Pushed {
+        let place = usize::try_from(number - self.taken).ok();
+        if let Some(old) = place.and_then(|place| self.waiting.get_mut(place)) {
+            *old = message;
+        }
+        Pushed::Waits
+    }
+
+    /// Takes the next messages, as many as leave in one write; none if nothing waits.
+    fn take(&mut self, messages: &mut Vec<MasterMessage>) {
+        let mut bytes = 0;
+        while messages.len() < TOGETHER
+            && bytes < TOGETHER_BYTES
+            && let Some(message) = self.waiting.pop_front()
+        {
+            self.taken += 1;
+            match &message {
+                MasterMessage::Kill { launch, .. } => {
+                    self.kills.remove(launch);
+                }
+                MasterMessage::Acknowledge(_) => self.acknowledgement = None,
+                MasterMessage::Message { data, .. } => {
+                    self.to_tasks.0 -= 1;
+                    self.to_tasks.1 -= data.len();
+                    bytes += data.len();
+                }
+                MasterMessage::Launch { launches, .. } => {
+                    bytes +=
+                        launches.iter().map(tepui_proto::control::Launch::weight).sum::<usize>();
+                }
+                MasterMessage::Welcome { .. }
+                | MasterMessage::Refused { .. }
+                | MasterMessage::CheckModule { .. }
+                | MasterMessage::Forget(_) => {}
+            }
+            messages.push(message);
+        }
+    }
+}
+
+/// A queue that its writer waits for.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    queue: Mutex<Queue>,
+    filled: Notify,
+}
+
+impl Outbound {
+    /// Nothing panics while it is held, and a queue is never left half changed.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The way to one agent.
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Connection,
-    outbound: mpsc::Sender<Outbound>,
+    outbound: Arc<Outbound>,
 }
 
 impl Link {
-    /// A link, and what its writer reads.
-    pub(super) fn new(connection: Connection) -> (Self, mpsc::Receiver<Outbound>) {
-        let (outbound, receiver) = mpsc::channel(WAITING);
-        (Self { connection, outbound }, receiver)
+    /// A link, and what its writer empties.
+    pub(super) fn new(connection: Connection) -> (Self, Arc<Outbound>) {
+        let outbound = Arc::new(Outbound::default());
+        (Self { connection, outbound: Arc::clone(&outbound) }, outbound)
     }
 
-    fn tell(&self, outbound: Outbound) {
-        // If its writer has ended, so has the connection, and that will be told.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbound.try_send(outbound) {
-            tracing::warn!(agent = %self.connection.peer(), "closed: it does not read what it is sent");
-            self.connection.close(CloseCode::StreamLost, "too many messages wait to be read");
+    fn tell(&self, message: MasterMessage) {
+        let pushed = self.outbound.queue().push(message);
+        match pushed {
+            Pushed::Waits => self.outbound.filled.notify_one(),
+            Pushed::Lost => {
+                tracing::debug!(agent = %self.connection.peer(), "a message to a task is lost: too many wait");
+            }
+            Pushed::Full => {
+                tracing::warn!(agent = %self.connection.peer(), "closed: it does not read what it is sent");
+                self.connection.close(CloseCode::StreamLost, "too many messages wait to be read");
+            }
         }
+    }
+
+    fn close(&self, code: CloseCode) {
+        let mut queue = self.outbound.queue();
+        queue.close = queue.close.or(Some(code));
+        drop(queue);
+        self.outbound.filled.notify_one();
     }
 }
 
@@ -75,14 +209,14 @@ impl Links {
     /// Sends a message; a connection that is gone is passed over.
     pub(crate) fn send(&self, connection: ConnectionId, message: MasterMessage) {
         if let Some(link) = self.links.get(&connection) {
-            link.tell(Outbound::Message(message));
+            link.tell(message);
         }
     }
 
     /// Closes a connection after what was sent before.
     pub(crate) fn close(&mut self, connection: ConnectionId, code: &str) {
         if let Some(link) = self.links.remove(&connection) {
-            link.tell(Outbound::Close(close_code(code)));
+            link.close(close_code(code));
         }
     }
 
@@ -111,20 +245,26 @@ fn close_code(code: &str) -> CloseCode {
 pub(super) async fn write(
     connection: &Connection,
     mut writer: QuicWriter,
-    mut outbound: mpsc::Receiver<Outbound>,
+    outbound: Arc<Outbound>,
 ) -> Result<(), StreamError> {
-    let mut taken = Vec::with_capacity(TOGETHER);
     let mut messages = Vec::with_capacity(TOGETHER);
-    while outbound.recv_many(&mut taken, TOGETHER).await > 0 {
-        let mut close = None;
-        for outbound in taken.drain(..) {
-            match outbound {
-                Outbound::Message(message) => split(message, &mut messages),
-                Outbound::Close(code) => close = close.or(Some(code)),
+    loop {
+        let close = {
+            let mut queue = outbound.queue();
+            queue.take(&mut messages);
+            // Only once all that was said before is written.
+            queue.close.filter(|_| queue.waiting.is_empty())
+        };
+        if !messages.is_empty() {
+            writer.write_all(&messages).await?;
+            messages.clear();
+        } else if close.is_none() {
+            // The driver has let go of the link, so nothing more is to be said.
+            if Arc::strong_count(&outbound) == 1 {
+                return Ok(());
             }
+            outbound.filled.notified().await;
         }
-        writer.write_all(&messages).await?;
-        messages.clear();
         if let Some(code) = close {
             writer.finish().await?;
             // The peer closes once it has read the last words; if it does not, it is closed.
@@ -133,22 +273,10 @@ pub(super) async fn write(
             return Ok(());
         }
     }
-    Ok(())
 }
 
-/// Many launches in one message might not fit into a frame; in several they mean the same.
-fn split(message: MasterMessage, messages: &mut Vec<MasterMessage>) {
-    match message {
-        MasterMessage::Launch { term, life, launches } if launches.len() > LAUNCHES => {
-            let mut launches = launches.into_iter();
-            loop {
-                let part: Vec<Launch> = launches.by_ref().take(LAUNCHES).collect();
-                if part.is_empty() {
-                    return;
-                }
-                messages.push(MasterMessage::Launch { term, life, launches: part });
-            }
-        }
-        message => messages.push(message),
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.outbound.filled.notify_one();
     }
 }

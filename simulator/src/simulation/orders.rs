@@ -167,7 +167,7 @@ impl World<'_> {
             }
             MasterMessage::Acknowledge(through) => self.fleet.acknowledge(at, through),
             MasterMessage::CheckModule { digest, kind } => {
-                self.after(COMPILE_MS, Due::Checked { digest, kind });
+                self.after(COMPILE_MS, Due::Checked { connection, digest, kind });
             }
             MasterMessage::Refused { message, .. } => {
                 self.tally.problem(format!("an agent was refused: {message}"));

@@ -109,7 +109,10 @@ fn rate(name: &str, count: usize, sum: Duration, spans: Vec<Duration>) -> Row {
 impl Cluster {
     fn new() -> Self {
         Self {
-            leader: Leader::new(State::new()),
+            leader: Leader::new(State::with_modules([
+                (SCHEDULER, Some(ModuleKind::Scheduler), 1),
+                (TASK, Some(ModuleKind::CommandP1), 1),
+            ])),
             now: Timestamp(1_000_000),
             turns: BTreeMap::new(),
             offers: BTreeMap::new(),
@@ -167,11 +170,6 @@ impl Cluster {
     fn submit(&mut self) -> Result<(), Failure> {
         let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
         let mut inputs = vec![Input::TermWon(Term(1))];
-        for (digest, kind) in kinds.clone() {
-            inputs.push(Input::BlobStored { ticket: Ticket(1), digest, size_bytes: 1 });
-            let verdict = ModuleVerdict::Good { compile_ms: 1 };
-            inputs.push(Input::ModuleChecked { digest, kind, verdict });
-        }
         for at in 0..FRAMEWORKS {
             let spec = FrameworkSpec {
                 name: format!("framework-{at}"),
@@ -248,6 +246,7 @@ fn hellos(round: u64) -> Vec<Input> {
             domain: None,
             launch_mark: LaunchNumber(0),
             tasks: Vec::new(),
+            has_more_tasks: false,
             reports: Vec::new(),
         }),
     };

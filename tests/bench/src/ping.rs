@@ -76,6 +76,7 @@ async fn join(connection: &Connection) -> Result<(QuicWriter, QuicReader), Failu
         domain: None,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
+        has_more_tasks: false,
         reports: Vec::new(),
     };
     writer.write(&AgentStream::Control).await?;

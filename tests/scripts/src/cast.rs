@@ -2,12 +2,11 @@
 
 use crate::print::print;
 use std::collections::BTreeMap;
+use tepui_master_core::entry::of_modules;
 use tepui_master_core::{ConnectionId, Effect, Effects, Entry, Input, Leader, State, Ticket};
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
-use tepui_proto::control::{
-    Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody,
-};
+use tepui_proto::control::{Hello, Launch, MasterMessage, ModuleKind, Report, ReportBody};
 use tepui_proto::events::Event;
 use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnMark, TurnUsage};
 use tepui_proto::{
@@ -41,9 +40,11 @@ pub(crate) struct Cast {
 
 impl Cast {
     pub(crate) fn new() -> Self {
+        let modules = [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
+        let modules = modules.map(|(digest, kind)| (digest, Some(kind), 1));
         let mut cast = Self {
-            leader: Leader::new(State::new()),
-            log: Vec::new(),
+            leader: Leader::new(State::with_modules(modules)),
+            log: of_modules(modules),
             now: Timestamp(0),
             agents: BTreeMap::new(),
             turns: BTreeMap::new(),
@@ -51,13 +52,6 @@ impl Cast {
             connections: 0,
         };
         cast.input(Input::TermWon(Term(1)));
-        for (n, digest) in [SCHEDULER, TASK].into_iter().enumerate() {
-            cast.input(Input::BlobStored { ticket: Ticket(n as u64), digest, size_bytes: 1 });
-        }
-        for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
-            let verdict = ModuleVerdict::Good { compile_ms: 1 };
-            cast.input(Input::ModuleChecked { digest, kind, verdict });
-        }
         cast
     }
 
@@ -145,7 +139,7 @@ impl Cast {
         let tasks = actor.launches.iter().map(|launch| tepui_proto::control::TaskReport {
             launch: launch.number,
             key: launch.key.clone(),
-            status: status(launch, TaskState::Running),
+            state: TaskState::Running,
         });
         let hello = Hello {
             life: Life(1),
@@ -158,6 +152,7 @@ impl Cast {
             domain: None,
             launch_mark: actor.mark,
             tasks: tasks.collect(),
+            has_more_tasks: false,
             reports: Vec::new(),
         };
         let (connection, name) = (ConnectionId(connection), name.to_owned());

@@ -10,8 +10,10 @@ impl World {
     pub(crate) fn send_down(&mut self, connection: ConnectionId, down: Down) {
         let delay = self.chance.between(0, 5);
         let (lost, doubled) = self.mishap(matches!(down, Down::Message(_)));
-        let Some(link) =
-            self.links.get_mut(&connection).filter(|link| link.master_open && !link.broken)
+        let Some(link) = self
+            .links
+            .get_mut(&connection)
+            .filter(|link| link.master_open && !link.broken && !link.deaf)
         else {
             return;
         };
@@ -29,6 +31,9 @@ impl World {
 
     pub(crate) fn send_up(&mut self, agent: usize, up: Up) {
         let Some(connection) = self.machines[agent].connection else { return };
+        if self.chance.in_a_million(self.faults().partitioned) {
+            self.cut_off(agent, connection);
+        }
         let delay = self.chance.between(0, 5);
         let (lost, doubled) = self.mishap(matches!(up, Up::Message(AgentMessage::Reports(_))));
         let Some(link) = self.links.get_mut(&connection).filter(|link| !link.broken) else {
@@ -44,6 +49,21 @@ impl World {
             self.agenda.at(at, Event::Up(connection, up.clone()));
         }
         self.agenda.at(at, Event::Up(connection, up));
+    }
+
+    /// Nothing passes between an agent and the master any more, or only what the agent says; either end notices when it has
+    /// heard nothing for as long as a connection may be idle.
+    fn cut_off(&mut self, agent: usize, connection: ConnectionId) {
+        const IDLE_MS: u64 = 15_000;
+        self.partitions += 1;
+        self.machines[agent].cut_off_until = self.now + self.chance.between(5_000, 120_000);
+        let one_way = self.chance.in_a_million(500_000);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.deaf = one_way;
+            link.broken |= !one_way;
+        }
+        self.agenda.at(self.now + IDLE_MS, Event::AgentSawClose(connection));
+        self.agenda.at(self.now + IDLE_MS + 5, Event::MasterSawClose(connection));
     }
 
     pub(crate) fn mishap(&mut self, may_double: bool) -> (bool, bool) {
@@ -66,6 +86,9 @@ impl World {
         if machine.agent.is_none() || machine.connection.is_some() {
             return;
         }
+        if machine.cut_off_until > self.now {
+            return self.agenda.at(machine.cut_off_until, Event::Dial(agent));
+        }
         if self.master.leader.is_none() {
             let backoff = self.chance.between(50, 500);
             return self.agenda.at(self.now + backoff, Event::Dial(agent));
@@ -78,6 +101,7 @@ impl World {
             agent,
             process,
             broken: false,
+            deaf: false,
             agent_open: true,
             master_open: true,
             last_up: self.now,

@@ -32,6 +32,8 @@ pub struct Machine {
     pub life: Life,
     /// The connection that it has.
     pub connection: Option<ConnectionId>,
+    /// Until then it reaches no master.
+    pub cut_off_until: u64,
     /// Schedulers in its cell.
     pub instances: BTreeMap<(FrameworkId, Incarnation), Instance>,
     /// The deadline that is on the agenda.
@@ -48,6 +50,7 @@ impl Machine {
             disk: Vec::new(),
             life: Life(number as u64 * 1_000 + 1),
             connection: None,
+            cut_off_until: 0,
             instances: BTreeMap::new(),
             tick_at: None,
         }

@@ -1,7 +1,10 @@
 //! The master's shell in the simulation: a log that survives, a leader that may not.
 
+use crate::world::{SCHEDULER, TASK};
+use tepui_master_core::entry::of_modules;
 use tepui_master_core::{Effect, Effects, Entry, Input, Leader, State};
 use tepui_proto::Timestamp;
+use tepui_proto::control::ModuleKind;
 
 /// Where a crash falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,41 +22,57 @@ pub struct Master {
     pub leader: Option<Leader>,
     /// What is committed, as bytes.
     pub log: Vec<Vec<u8>>,
+    /// The newest snapshot, and how many records it holds.
+    snapshot: Option<(usize, Vec<u8>)>,
 }
 
 impl Master {
     /// A master with an empty log.
     pub fn new() -> Self {
-        Self { leader: None, log: Vec::new() }
+        let modules = [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
+        let entries = of_modules(modules.map(|(digest, kind)| (digest, Some(kind), 1)));
+        let log = entries.iter().map(|entry| entry.encode().expect("an entry")).collect();
+        Self { leader: None, log, snapshot: None }
     }
 
-    /// The state that the log adds up to.
-    pub fn replay(&self) -> State {
-        let mut state = State::new();
-        for bytes in &self.log {
-            state.apply(&Entry::decode(bytes).expect("the log holds entries"));
+    /// The state that the first so many records of the log add up to.
+    pub fn replay(&self, records: usize) -> State {
+        apply(State::new(), &self.log[..records])
+    }
+
+    /// The state that a restart finds: the newest snapshot, and the records after it.
+    pub fn recovered(&self) -> State {
+        let Some((records, bytes)) = &self.snapshot else { return self.replay(self.log.len()) };
+        let state = State::decode(bytes).expect("a snapshot that was written can be read");
+        apply(state, &self.log[*records..])
+    }
+
+    /// Takes a snapshot of what is committed.
+    pub fn take_snapshot(&mut self) {
+        if let Some(leader) = &self.leader {
+            let bytes = leader.state().encode().expect("a state can be written");
+            self.snapshot = Some((self.log.len(), bytes));
         }
-        state
     }
 
     /// Starts a leader of the next term.
     pub fn start(&mut self, now: u64) -> (Vec<Entry>, Vec<Effect>) {
-        let state = self.replay();
+        let state = self.recovered();
         let term = state.term().next();
         self.leader = Some(Leader::new(state));
-        self.step(now, Some(Input::TermWon(term)), None)
+        self.step(now, vec![Input::TermWon(term)], None)
     }
 
-    /// Handles one input (or only what is due), commits, and says what is to be performed.
+    /// Handles a batch of inputs (none: only what is due), commits, and says what is to be performed.
     pub fn step(
         &mut self,
         now: u64,
-        input: Option<Input>,
+        inputs: Vec<Input>,
         crash: Option<Crash>,
     ) -> (Vec<Entry>, Vec<Effect>) {
         let Some(leader) = self.leader.as_mut() else { return (Vec::new(), Vec::new()) };
         let mut fx = Effects::default();
-        if let Some(input) = input {
+        for input in inputs {
             leader.handle(Timestamp(now), input, &mut fx);
         }
         leader.settle(Timestamp(now), &mut fx);
@@ -69,6 +88,13 @@ impl Master {
         let orders = if crash.is_some() { Vec::new() } else { fx.orders };
         (fx.entries, orders)
     }
+}
+
+fn apply(mut state: State, records: &[Vec<u8>]) -> State {
+    for bytes in records {
+        state.apply(&Entry::decode(bytes).expect("the log holds entries"));
+    }
+    state
 }
 
 impl Default for Master {

@@ -89,11 +89,11 @@ impl World {
             let pause = self.chance.between(200, 2_000);
             self.agenda.at(self.now + pause, Event::Operator);
             let input = self.act();
-            return self.master_input(Some(input));
+            return self.master_input(input);
         }
         self.agenda.at(self.now + 500, Event::Operator);
         for input in self.undo() {
-            self.master_input(Some(input));
+            self.master_input(input);
         }
     }
 

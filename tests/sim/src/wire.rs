@@ -68,6 +68,8 @@ pub struct Link {
     pub process: u64,
     /// Something on it was lost: nothing that is sent from then on arrives.
     pub broken: bool,
+    /// What the master says is lost from now on, and what the agent says arrives.
+    pub deaf: bool,
     /// Whether the agent still has it.
     pub agent_open: bool,
     /// Whether the master still has it.

@@ -9,16 +9,20 @@ use crate::machine::Machine;
 use crate::master::{Crash, Master};
 use crate::operator::Acts;
 use crate::wire::{Agenda, Down, Event, Link, Up};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tepui_agent_core::Input as AgentInput;
 use tepui_master_core::{ConnectionId, Effect, Entry, Input, Ticket};
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
 use tepui_proto::cell::CellEvent;
-use tepui_proto::control::{AgentMessage, MasterStream, ModuleKind, ModuleVerdict};
+use tepui_proto::control::{AgentMessage, MasterStream, ModuleKind};
 use tepui_proto::{Digest, FrameworkId, Tenant};
 
-const SCHEDULER: Digest = Digest([1; 32]);
-const TASK: Digest = Digest([2; 32]);
+pub(crate) const SCHEDULER: Digest = Digest([1; 32]);
+pub(crate) const TASK: Digest = Digest([2; 32]);
+
+fn job_name(job: u64) -> String {
+    format!("job-{job:03}")
+}
 
 /// How often what goes wrong, in a million messages or steps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +41,8 @@ pub struct Faults {
     pub scheduler_traps: u32,
     /// A task fails.
     pub task_fails: u32,
+    /// An agent, alive and at work, is cut off from the master for 5 to 120 s; half of the time it only hears nothing.
+    pub partitioned: u32,
 }
 
 /// What is simulated.
@@ -77,6 +83,13 @@ pub struct World {
     /// Of them, those since time last went on.
     steps_at: u64,
     submitted: u64,
+    /// Inputs that came at one instant and were not handled yet.
+    batch: Vec<Input>,
+    /// What somebody was told is done: submitted jobs, and after how many records the state had which digest.
+    told_jobs: BTreeSet<u64>,
+    told: Option<(usize, u128)>,
+    /// How often agents were cut off.
+    pub partitions: u64,
     pub(crate) launches: Launches,
     finality: Finality,
     events: Events,
@@ -105,6 +118,10 @@ impl World {
             steps: 0,
             steps_at: 0,
             submitted: 0,
+            batch: Vec::new(),
+            told_jobs: BTreeSet::new(),
+            told: None,
+            partitions: 0,
             launches: Launches::default(),
             finality: Finality::default(),
             events: Events::default(),
@@ -230,9 +247,11 @@ impl World {
             .map(|at| at.0);
         let next = self.agenda.next_time();
         match (due, next) {
+            // What came at this instant is handled before time goes on.
+            (_, next) if !self.batch.is_empty() && next != Some(self.now) => self.handle_batch(),
             (Some(due), next) if next.is_none_or(|next| due <= next) => {
                 self.now = self.now.max(due);
-                self.master_input(None);
+                self.handle_batch();
             }
             (_, Some(next)) => {
                 self.now = self.now.max(next);
@@ -262,7 +281,7 @@ impl World {
             Event::MasterSawClose(connection) => {
                 let link = self.links.get_mut(&connection).expect("a link");
                 if std::mem::take(&mut link.master_open) {
-                    self.master_input(Some(Input::AgentDisconnected(connection)));
+                    self.master_input(Input::AgentDisconnected(connection));
                 }
             }
             Event::AgentSawClose(connection) => self.agent_saw_close(connection),
@@ -293,22 +312,21 @@ impl World {
     fn start_master(&mut self) {
         let (entries, orders) = self.master.start(self.now);
         self.after_master(&entries, orders);
-        for (n, digest) in [SCHEDULER, TASK].into_iter().enumerate() {
-            self.master_input(Some(Input::BlobStored {
-                ticket: Ticket(n as u64),
-                digest,
-                size_bytes: 1,
-            }));
+        // Whatever somebody was told before the crash is still so.
+        if let Some((records, digest)) = self.told {
+            let state = self.master.replay(records);
+            assert_eq!(state.digest(), digest, "what was told is not what was committed");
         }
-        for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
-            let verdict = ModuleVerdict::Good { compile_ms: 1 };
-            self.master_input(Some(Input::ModuleChecked { digest, kind, verdict }));
-        }
-        let known = self.master.leader.as_ref().map_or(0, |leader| {
-            leader.framework_views(&Tenant::from("acme"), None, usize::MAX).items.len()
-        });
-        for job in known as u64..self.setup.jobs {
-            self.submit(job);
+        let tenant = Tenant::from("acme");
+        for job in 0..self.setup.jobs {
+            let leader = self.master.leader.as_ref();
+            let known = leader.is_some_and(|leader| {
+                leader.state().framework_named(&tenant, &job_name(job)).is_some()
+            });
+            assert!(known || !self.told_jobs.contains(&job), "job {job} was accepted, and is lost");
+            if !known {
+                self.submit(job);
+            }
         }
     }
 
@@ -325,7 +343,7 @@ impl World {
             _ => None,
         };
         let spec = FrameworkSpec {
-            name: format!("job-{job:03}"),
+            name: job_name(job),
             roles: vec![format!("team-{}/job", job % 3)],
             scheduler: SCHEDULER.to_string(),
             modules: BTreeMap::from([("task".to_owned(), TASK.to_string())]),
@@ -335,12 +353,12 @@ impl World {
         self.submitted = self.submitted.max(job + 1);
         let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
         let tenant = Tenant::from("acme");
-        self.master_input(Some(Input::FrameworkSubmitted {
+        self.master_input(Input::FrameworkSubmitted {
             ticket: Ticket(100 + job),
             tenant,
             spec: Box::new(spec),
             kinds,
-        }));
+        });
     }
 
     fn master_hears(&mut self, connection: ConnectionId, up: Up) {
@@ -349,9 +367,12 @@ impl World {
             Up::Message(AgentMessage::Hello(hello)) => {
                 Input::AgentConnected { connection, name, hello }
             }
+            Up::Message(AgentMessage::HelloTasks { .. }) => {
+                panic!("a hello of more tasks than a page has room for")
+            }
             Up::Message(AgentMessage::Reports(reports)) => Input::Reported { connection, reports },
             Up::Message(AgentMessage::ModuleChecked { digest, kind, verdict }) => {
-                Input::ModuleChecked { digest, kind, verdict }
+                Input::ModuleChecked { connection, digest, kind, verdict }
             }
             Up::Message(AgentMessage::Heartbeat) => Input::AgentHeard(connection),
             Up::Message(AgentMessage::Goodbye) => Input::AgentSaidGoodbye(connection),
@@ -362,11 +383,24 @@ impl World {
                 Input::SchedulerStreamEnded { framework, incarnation }
             }
         };
-        self.master_input(Some(input));
+        self.master_input(input);
     }
 
-    pub(crate) fn master_input(&mut self, input: Option<Input>) {
+    /// An input for the master: handled at once, or in a batch with what else comes at this instant.
+    pub(crate) fn master_input(&mut self, input: Input) {
+        if self.master.leader.is_none() {
+            return;
+        }
+        self.batch.push(input);
+        let more = self.agenda.next_time() == Some(self.now);
+        if !(more && self.chance.in_a_million(500_000)) {
+            self.handle_batch();
+        }
+    }
+
+    fn handle_batch(&mut self) {
         self.steps += 1;
+        let inputs = std::mem::take(&mut self.batch);
         if self.master.leader.is_none() {
             return;
         }
@@ -374,13 +408,15 @@ impl World {
         let crash = dies.then(|| {
             if self.chance.in_a_million(500_000) { Crash::BeforeCommit } else { Crash::AfterCommit }
         });
-        let (entries, orders) = self.master.step(self.now, input, crash);
+        let (entries, orders) = self.master.step(self.now, inputs, crash);
         self.after_master(&entries, orders);
         if crash.is_some() {
             self.master_deaths += 1;
             self.lose_all_links();
             let pause = self.chance.between(10, 3_000);
             self.agenda.at(self.now + pause, Event::MasterRestart);
+        } else if self.chance.in_a_million(5_000) {
+            self.master.take_snapshot();
         }
     }
 
@@ -389,13 +425,13 @@ impl World {
         let state = if let Some(leader) = &self.master.leader {
             leader.state()
         } else {
-            replayed = self.master.replay();
+            replayed = self.master.replay(self.master.log.len());
             &replayed
         };
         for entry in entries {
             self.acts.committed(entry);
             drained::committed(entry, state);
-            self.events.committed(entry);
+            self.events.committed(entry, state);
             self.finality.committed(entry, state);
         }
         if let Some(leader) = &self.master.leader
@@ -444,11 +480,16 @@ impl World {
                     self.send_down(connection, Down::StreamEnded(framework, incarnation));
                 }
             }
-            Effect::Reply { ticket, result } => {
-                if let Err(refusal) = result {
-                    self.acts.refused(ticket, &refusal);
+            Effect::Reply { ticket, result } => match result {
+                Err(refusal) => self.acts.refused(ticket, &refusal),
+                Ok(_) => {
+                    if let Some(job) = ticket.0.checked_sub(100).filter(|job| *job < 100) {
+                        self.told_jobs.insert(job);
+                    }
+                    let leader = self.master.leader.as_ref();
+                    self.told = leader.map(|l| (self.master.log.len(), l.state().digest()));
                 }
-            }
+            },
             Effect::ForgetBlobs(_) => {}
         }
     }

@@ -72,7 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
 const CORES: &[&str] = &["tepui-proto", "tepui-master-core", "tepui-agent-core"];
 /// All that a core may take from elsewhere.
 const PURE: &[&str] =
-    &["serde", "postcard", "thiserror", "xxhash-rust", "slotmap", "indexmap", "regex"];
+    &["serde", "postcard", "thiserror", "xxhash-rust", "slotmap", "indexmap", "regex-lite"];
 const MOST_LINES: usize = 500;
 
 fn is_test(package: &Package) -> bool {

@@ -4,6 +4,7 @@ use super::explain::{Reason, Tally};
 use super::marks::Marks;
 use super::order::{ClientKey, NodeKey, Order};
 use super::refusals::Refusals;
+use super::sites::Patterns;
 use super::wants::Wanted;
 use slotmap::SlotMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +107,8 @@ impl Client {
 pub(super) struct Clients {
     all: SlotMap<ClientKey, Client>,
     by_framework: BTreeMap<FrameworkId, BTreeMap<Role, ClientKey>>,
+    /// Of those whose wants have some.
+    patterns: BTreeMap<FrameworkId, Patterns>,
     pub(super) refusals: Refusals,
     pub(super) marks: Marks,
     /// When the last of those that are served last is not any more; zero is long ago.
@@ -152,6 +155,8 @@ impl Clients {
         order: &mut Order,
     ) -> Vec<Role> {
         let mut fresh = Vec::new();
+        let before = self.patterns.remove(&framework).unwrap_or_default();
+        let mut patterns = Patterns::default();
         let known = self.by_framework.entry(framework).or_default();
         let gone: Vec<Role> =
             known.keys().filter(|role| !ask.roles.contains(role)).cloned().collect();
@@ -180,16 +185,20 @@ impl Clients {
             let Some(client) = self.all.get_mut(key) else { continue };
             client.accepts = ask.accepts;
             client.smallest = ask.smallest.get(role).cloned();
-            client.set_wants(ask.wants.as_deref(), role);
+            client.set_wants(ask.wants.as_deref(), role, (&mut patterns, &before));
             self.marks.reset(key);
             client.is_suppressed = ask.suppressed.contains(role);
             client.is_active = ask.is_active;
             order.set_active(role, framework, client.is_asking());
         }
+        if !patterns.is_empty() {
+            self.patterns.insert(framework, patterns);
+        }
         fresh
     }
 
     pub(super) fn remove(&mut self, framework: FrameworkId, order: &mut Order) {
+        self.patterns.remove(&framework);
         for (role, key) in self.by_framework.remove(&framework).unwrap_or_default() {
             self.all.remove(key);
             self.refusals.forget(key);
@@ -272,7 +281,12 @@ impl Clients {
 }
 
 impl Client {
-    fn set_wants(&mut self, wants: Option<&[Want]>, role: &Role) {
+    fn set_wants(
+        &mut self,
+        wants: Option<&[Want]>,
+        role: &Role,
+        (patterns, known_patterns): (&mut Patterns, &Patterns),
+    ) {
         let mut before = self.wants.take().unwrap_or_default();
         for old in before.iter().filter(|old| old.offered > 0) {
             self.parked.insert(old.want.id, old.offered);
@@ -282,13 +296,16 @@ impl Client {
         let wanted = own.map(|want| {
             let known = before.iter().position(|old| old.want.id == want.id);
             let offered = self.parked.remove(&want.id).unwrap_or(0);
-            let Some(at) = known else { return Wanted::new(want, offered) };
+            let Some(at) = known else {
+                return Wanted::new(want, offered, (patterns, known_patterns));
+            };
             let old = before.swap_remove(at);
             // The same but for its count: what is known of it stays.
             if (Want { count: want.count, ..old.want.clone() }) == *want {
+                patterns.keep(&want.constraints, known_patterns);
                 return Wanted { want: want.clone(), ..old };
             }
-            Wanted::new(want, old.offered)
+            Wanted::new(want, old.offered, (patterns, known_patterns))
         });
         self.wants = Some(wanted.collect());
     }

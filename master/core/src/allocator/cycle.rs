@@ -104,14 +104,14 @@ impl Allocator {
     /// Open agents of which something is free. A look at everything begins all tallies anew.
     fn candidates(&mut self, ledger: &Ledger, look: Look<'_>, now: Timestamp) -> Vec<AgentId> {
         let has_room = |agent: &AgentId| {
-            let is_open = self.sites.get(*agent).is_some_and(|(site, _)| site.is_open);
-            is_open && ledger.agent(*agent).is_some_and(|a| !a.offerable.free().is_empty())
+            self.sites.has_room(*agent)
+                && ledger.agent(*agent).is_some_and(|a| !a.offerable.free().is_empty())
         };
         match look {
             Look::Agents(agents) => agents.iter().copied().filter(has_room).collect(),
             Look::All => {
                 let agents: Vec<AgentId> = self.sites.ids().filter(has_room).collect();
-                let open = self.sites.len() - self.sites.closed();
+                let open = self.sites.len() - self.sites.closed() - self.sites.full();
                 self.full = open.saturating_sub(agents.len()) as u64;
                 self.seen = 0;
                 for client in self.clients.iter_mut() {

@@ -36,11 +36,13 @@ pub enum Reason {
     Held,
     /// The agent is drained, deactivated, or away.
     Drained,
+    /// The agent has as many tasks as it takes.
+    Full,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoCpus,
         Self::NoMemory,
         Self::NoDisk,
@@ -55,6 +57,7 @@ impl Reason {
         Self::NotAccepted,
         Self::Held,
         Self::Drained,
+        Self::Full,
     ];
 
     /// The stable code.
@@ -74,6 +77,7 @@ impl Reason {
             Self::NotAccepted => "not-accepted",
             Self::Held => "held",
             Self::Drained => "drained",
+            Self::Full => "full",
         }
     }
 }

@@ -26,6 +26,7 @@ pub use clients::{Accepts, Ask};
 pub use explain::{Reason, Tally};
 pub use maintenance::InverseOffers;
 pub use share::Share;
+pub(crate) use sites::patterns;
 pub use sites::{ConstraintError, Site, check_constraints};
 pub(crate) use wants::fitting;
 
@@ -35,7 +36,7 @@ use clients::{Client, Clients};
 use order::Order;
 use quotas::Quotas;
 use refusals::Clock;
-use sites::{ClassChange, Constraints, Sites};
+use sites::{ClassChange, Constraints, Patterns, Sites};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use tepui_proto::calls::Want;
@@ -180,6 +181,7 @@ impl Allocator {
 
     /// Forgets an agent.
     pub fn remove_site(&mut self, agent: AgentId) {
+        self.sites.set_full(agent, false);
         let gone = self.sites.remove(agent);
         self.forget_class(gone);
         self.clients.refusals.forget_agent(agent);
@@ -198,6 +200,40 @@ impl Allocator {
     /// Whether an agent is offered at all.
     pub fn set_open(&mut self, agent: AgentId, is_open: bool) {
         self.sites.set_open(agent, is_open);
+    }
+
+    /// Whether an agent has as many tasks as it takes, and is not offered for that. Says whether this has changed.
+    pub fn set_full(&mut self, agent: AgentId, is_full: bool) -> bool {
+        self.sites.set_full(agent, is_full)
+    }
+
+    /// Whether a framework asks for something, has refused none of this, and could use some of it.
+    pub fn would_take(
+        &mut self,
+        framework: FrameworkId,
+        agent: AgentId,
+        bundle: &Bundle,
+        now: Timestamp,
+    ) -> bool {
+        let clock = self.clock(now);
+        let Some((site, class)) = self.sites.get(agent) else { return false };
+        for key in self.clients.keys_of(framework).collect::<Vec<_>>() {
+            let Some((client, refusals)) = self.clients.with_refusals(key) else { continue };
+            if !client.is_asking()
+                || client.demoted_until > now
+                || refusals.hide(key, agent, bundle, clock)
+            {
+                continue;
+            }
+            let Some(wants) = &mut client.wants else { return true };
+            let mut asking = wants.iter_mut().filter(|wanted| wanted.left() > 0);
+            if asking
+                .any(|wanted| wanted.fitting(bundle) > 0 && wanted.constraints.are_met(site, class))
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Begins or replaces what a framework asks for. What it refused stays refused.
@@ -234,12 +270,17 @@ impl Allocator {
         }
     }
 
-    /// Forgets what has run out of what a framework refused of an agent.
-    pub fn expire_refusals(&mut self, framework: FrameworkId, agent: AgentId, now: Timestamp) {
+    /// Forgets what has run out of what a framework refused of an agent; says when the next of it does.
+    pub fn expire_refusals(
+        &mut self,
+        framework: FrameworkId,
+        agent: AgentId,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let clock = self.clock(now);
-        for client in self.clients.keys_of(framework).collect::<Vec<_>>() {
-            self.clients.refusals.expire(client, agent, clock);
-        }
+        let clients: Vec<_> = self.clients.keys_of(framework).collect();
+        let refusals = &mut self.clients.refusals;
+        clients.into_iter().filter_map(|client| refusals.expire(client, agent, clock)).min()
     }
 
     /// Units of a want are no longer on offer: answered, declined, or taken back.
@@ -273,7 +314,8 @@ impl Allocator {
 
     /// Open agents that meet a want's constraints.
     pub fn meeting(&self, want: &Want) -> Vec<AgentId> {
-        let mut constraints = Constraints::new(&want.constraints);
+        let mut constraints =
+            Constraints::new(&want.constraints, &mut Patterns::default(), &Patterns::default());
         let meets = |agent: &AgentId| {
             let site = self.sites.get(*agent);
             site.is_some_and(|(site, class)| site.is_open && constraints.are_met(site, class))
@@ -372,6 +414,7 @@ impl Allocator {
     fn completed(&self, tally: &Tally) -> Tally {
         let mut tally = tally.clone();
         tally.add(Reason::Drained, u64::try_from(self.sites.closed()).unwrap_or(u64::MAX));
+        tally.add(Reason::Full, u64::try_from(self.sites.full()).unwrap_or(u64::MAX));
         tally.add(Reason::Held, self.full + self.seen.saturating_sub(tally.considered));
         tally
     }

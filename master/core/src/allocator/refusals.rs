@@ -8,7 +8,7 @@ use super::order::ClientKey;
 use slotmap::SecondaryMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tepui_proto::{AgentId, Bundle, Timestamp};
+use tepui_proto::{AgentId, Bundle, Timestamp, limits};
 
 /// The time, and how many periodic cycles have run before this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,11 @@ impl Refusals {
             // A refusal within another that lasts as long says nothing new.
             let says_more = |old: &Refusal| old.until > until || !bundle.contains(&old.bundle);
             list.retain(|old| old.client != client || says_more(old));
+            if of(list, client).count() >= limits::FILTERS
+                && let Some(first) = of(list, client).map(|old| old.until).min()
+            {
+                list.retain(|old| old.client != client || old.until > first);
+            }
         }
         list.insert(place(list, client), Refusal { client, bundle, until, made });
         if let Some(agents) = self.agents.entry(client) {
@@ -132,9 +137,16 @@ impl Refusals {
         }
     }
 
-    /// Forgets what has run out of what a client refused of an agent.
-    pub(super) fn expire(&mut self, client: ClientKey, agent: AgentId, clock: Clock) {
+    /// Forgets what has run out of what a client refused of an agent; says when the next of it does.
+    pub(super) fn expire(
+        &mut self,
+        client: ClientKey,
+        agent: AgentId,
+        clock: Clock,
+    ) -> Option<Timestamp> {
         self.retain(client, agent, |refusal| refusal.stands(clock));
+        let list = self.by_agent.get(&agent)?;
+        of(list, client).map(|refusal| refusal.until).min()
     }
 
     /// Forgets what everybody refused of an agent.

@@ -4,8 +4,9 @@
 //! look at one agent costs a look at a table. Constraints on `@hostname` are evaluated per agent. Its one surprise: a
 //! class's number is used again once its last agent is gone, and verdicts on it are forgotten then.
 
-use regex::{Regex, RegexBuilder};
-use std::collections::BTreeMap;
+use regex_lite::{Regex, RegexBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tepui_proto::calls::{Comparison, Constraint};
 use tepui_proto::events::{AttributeValue, FaultDomain};
 use tepui_proto::{AgentId, limits};
@@ -54,6 +55,8 @@ pub(super) struct Sites {
     unused: Vec<usize>,
     numbered: usize,
     closed: usize,
+    /// Agents with as many tasks as they take.
+    full: BTreeSet<AgentId>,
 }
 
 /// What became of an agent's class.
@@ -69,14 +72,33 @@ impl Sites {
         self.all.get(&agent).map(|(site, class)| (site, *class))
     }
 
+    /// Whether that has changed.
+    pub(super) fn set_full(&mut self, agent: AgentId, is_full: bool) -> bool {
+        if is_full { self.full.insert(agent) } else { self.full.remove(&agent) }
+    }
+
+    /// Whether an agent is open and takes more tasks.
+    pub(super) fn has_room(&self, agent: AgentId) -> bool {
+        self.all.get(&agent).is_some_and(|(site, _)| site.is_open) && !self.full.contains(&agent)
+    }
+
+    /// Open ones that take no more tasks.
+    pub(super) fn full(&self) -> usize {
+        let is_open = |id: &&AgentId| self.all.get(id).is_some_and(|(site, _)| site.is_open);
+        self.full.iter().filter(is_open).count()
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = AgentId> {
         self.all.keys().copied()
     }
 
+    /// Those that are not offered.
     pub(super) fn closed_ids(&self) -> impl Iterator<Item = AgentId> {
         // Mostly there is none; then nobody is looked at.
         let sites = (self.closed > 0).then_some(&self.all).into_iter().flatten();
-        sites.filter(|(_, (site, _))| !site.is_open).map(|(id, _)| *id)
+        let closed = sites.filter(|(_, (site, _))| !site.is_open).map(|(id, _)| *id);
+        let is_open = |id: &&AgentId| self.all.get(id).is_some_and(|(site, _)| site.is_open);
+        closed.chain(self.full.iter().filter(is_open).copied())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -155,6 +177,9 @@ pub enum ConstraintError {
     /// A name or an operand that is too long.
     #[error("a constraint's name and operand have at most {most} bytes each", most = limits::CONSTRAINT_BYTES)]
     Long,
+    /// A regular expression of too much text.
+    #[error("a regular expression of {0} bytes; at most {most}", most = limits::PATTERN_BYTES)]
+    LongPattern(usize),
     /// It is not a regular expression, or one that is too large.
     #[error("`{0}` is not a regular expression that is taken here: {1}")]
     Regex(String, String),
@@ -173,13 +198,43 @@ pub(super) struct Constraints {
 struct Compiled {
     constraint: Constraint,
     /// For `matches` and `matches-not`; one that cannot be read matches nothing, and was refused at the edge.
-    regex: Option<Regex>,
+    regex: Option<Arc<Regex>>,
+}
+
+/// Compiled regular expressions of one framework, each once.
+#[derive(Debug, Default)]
+pub(super) struct Patterns(BTreeMap<String, Option<Arc<Regex>>>);
+
+impl Patterns {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those of constraints that stay as they are.
+    pub(super) fn keep(&mut self, constraints: &[Constraint], before: &Self) {
+        for operand in patterns(constraints) {
+            self.get(operand, before);
+        }
+    }
+
+    /// Compiles one, unless it is here or among `before`.
+    fn get(&mut self, operand: &str, before: &Self) -> Option<Arc<Regex>> {
+        if let Some(known) = self.0.get(operand) {
+            return known.clone();
+        }
+        let known = before.0.get(operand).cloned();
+        let regex = known.unwrap_or_else(|| compile(operand).ok().map(Arc::new));
+        self.0.insert(operand.to_owned(), regex.clone());
+        regex
+    }
 }
 
 fn compile(operand: &str) -> Result<Regex, ConstraintError> {
+    if operand.len() > limits::PATTERN_BYTES {
+        return Err(ConstraintError::LongPattern(operand.len()));
+    }
     RegexBuilder::new(operand)
-        .size_limit(limits::CONSTRAINT_REGEX_BYTES)
-        .dfa_size_limit(limits::CONSTRAINT_REGEX_BYTES)
+        .size_limit(limits::PATTERN_COMPILED_BYTES)
         .nest_limit(16)
         .build()
         .map_err(|error| {
@@ -193,11 +248,19 @@ fn is_regex(comparison: Comparison) -> bool {
     matches!(comparison, Comparison::Matches | Comparison::MatchesNot)
 }
 
-/// Checks constraints before they get anywhere.
+/// The regular expressions of constraints.
+pub(crate) fn patterns(constraints: &[Constraint]) -> impl Iterator<Item = &str> {
+    constraints.iter().filter(|c| is_regex(c.comparison)).map(|c| c.operand.as_str())
+}
+
+/// Checks constraints before they get anywhere. Regular expressions that were `seen` before were checked then.
 ///
 /// # Errors
 /// Says what is wrong with them.
-pub fn check_constraints(constraints: &[Constraint]) -> Result<(), ConstraintError> {
+pub fn check_constraints(
+    constraints: &[Constraint],
+    seen: &mut BTreeSet<String>,
+) -> Result<(), ConstraintError> {
     if constraints.len() > limits::CONSTRAINTS {
         return Err(ConstraintError::Many(constraints.len()));
     }
@@ -206,19 +269,22 @@ pub fn check_constraints(constraints: &[Constraint]) -> Result<(), ConstraintErr
         if longest > limits::CONSTRAINT_BYTES {
             return Err(ConstraintError::Long);
         }
-        if is_regex(constraint.comparison) {
-            compile(&constraint.operand)?;
+    }
+    for operand in patterns(constraints) {
+        if !seen.contains(operand) {
+            compile(operand)?;
+            seen.insert(operand.to_owned());
         }
     }
     Ok(())
 }
 
 impl Constraints {
-    pub(super) fn new(constraints: &[Constraint]) -> Self {
+    pub(super) fn new(constraints: &[Constraint], now: &mut Patterns, before: &Patterns) -> Self {
         let each = constraints.iter().map(|constraint| Compiled {
             constraint: constraint.clone(),
             regex: is_regex(constraint.comparison)
-                .then(|| compile(&constraint.operand).ok())
+                .then(|| now.get(&constraint.operand, before))
                 .flatten(),
         });
         Self {

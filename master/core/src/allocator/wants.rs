@@ -5,7 +5,7 @@
 //! lowest first.
 
 use super::explain::{Reason, Tally};
-use super::sites::Constraints;
+use super::sites::{Constraints, Patterns};
 use tepui_proto::calls::Want;
 use tepui_proto::resources::Custom;
 use tepui_proto::{Bundle, PoolKind, Resources, Scalars};
@@ -23,9 +23,13 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn new(want: &Want, offered: u32) -> Self {
+    pub(super) fn new(
+        want: &Want,
+        offered: u32,
+        (patterns, before): (&mut Patterns, &Patterns),
+    ) -> Self {
         Self {
-            constraints: Constraints::new(&want.constraints),
+            constraints: Constraints::new(&want.constraints, patterns, before),
             want: want.clone(),
             offered,
             tally: Tally::default(),

@@ -1,5 +1,6 @@
 //! Agents come, go, and converge: a hello tells the whole truth, and the difference goes back.
 
+use super::answers::batches;
 use super::claims::check_claims;
 use super::deadlines::Deadline;
 use super::mind::{RETURN_AFTER_LOSS, Session};
@@ -9,7 +10,7 @@ use crate::entry::{EntryKind, Joined, TaskChange};
 use crate::input::ConnectionId;
 use crate::state::{Agent, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_proto::control::{Hello, Launch, MasterMessage};
+use tepui_proto::control::{Hello, Launch, MasterMessage, TaskReport};
 use tepui_proto::roles::AgentMode;
 use tepui_proto::tasks::OnUnreachable;
 use tepui_proto::{
@@ -25,7 +26,7 @@ impl Leader {
         name: &str,
         hello: &Hello,
     ) {
-        if let Err((code, message, retry)) = self.check_hello(name, hello) {
+        if let Err((code, message, retry)) = self.check_hello(step, name, hello) {
             let refused = MasterMessage::Refused { code: code.to_owned(), message, retry };
             step.fx.orders.push(Effect::Send { connection, message: refused });
             step.fx.orders.push(Effect::Close { connection, code });
@@ -63,7 +64,12 @@ impl Leader {
         self.retry_checks(step.fx);
     }
 
-    fn check_hello(&self, name: &str, hello: &Hello) -> Result<(), (&'static str, String, bool)> {
+    fn check_hello(
+        &mut self,
+        step: &mut Step<'_>,
+        name: &str,
+        hello: &Hello,
+    ) -> Result<(), (&'static str, String, bool)> {
         if hello.term > self.state.term() {
             return Err((
                 "stale-leader",
@@ -77,7 +83,8 @@ impl Leader {
             let message = format!("the operator has said that `{name}` is gone for good");
             return Err(("agent-gone", message, false));
         }
-        if known.is_none() && self.state.agents.len() >= limits::AGENTS {
+        let is_full = self.state.agents.len() >= limits::AGENTS;
+        if known.is_none() && is_full && !self.forget_oldest_agent(step) {
             return Err((
                 "too-many-agents",
                 format!("the cluster has {} agents already", limits::AGENTS),
@@ -129,8 +136,8 @@ impl Leader {
         hello: &Hello,
     ) {
         let Some(agent) = self.state.agents.get(&id) else { return };
-        let told: BTreeMap<LaunchNumber, &TaskKey> =
-            hello.tasks.iter().map(|task| (task.launch, &task.key)).collect();
+        let told: BTreeMap<LaunchNumber, &TaskReport> =
+            hello.tasks.iter().map(|task| (task.launch, task)).collect();
         let mut launches = Vec::new();
         let mut lost = Vec::new();
         let mut kills: Vec<(LaunchNumber, TaskKey)> = Vec::new();
@@ -156,26 +163,26 @@ impl Leader {
         let mut forgotten = Vec::new();
         for report in &hello.tasks {
             if !agent.launches.contains_key(&report.launch) {
-                if report.status.state.is_final() {
+                if report.state.is_final() {
                     forgotten.push(report.launch);
                 } else {
                     kills.push((report.launch, report.key.clone()));
                 }
             }
         }
-        let returned = returned_tasks(agent, &self.state, &told, hello);
+        let returned = returned_tasks(agent, &self.state, &told);
         let (term, life) = (self.state.term(), hello.life);
         let mut send = |message| step.fx.orders.push(Effect::Send { connection, message });
         send(MasterMessage::Acknowledge(agent.reported));
-        if !launches.is_empty() {
+        for launches in batches(launches) {
             send(MasterMessage::Launch { term, life, launches });
         }
         for (launch, key) in kills {
             let grace = self.grace_of(&key);
             send(MasterMessage::Kill { term, launch, key, grace });
         }
-        if !forgotten.is_empty() {
-            send(MasterMessage::Forget(forgotten));
+        for some in forgotten.chunks(limits::HELLO_TASKS) {
+            send(MasterMessage::Forget(some.to_vec()));
         }
         self.move_tasks(
             step,
@@ -184,8 +191,10 @@ impl Leader {
             Reason::AgentRestarted,
             "its agent has no record of it",
         );
-        if !returned.is_empty() {
-            self.propose(step, EntryKind::TasksMoved(returned));
+        let mut returned = returned;
+        while !returned.is_empty() {
+            let rest = returned.split_off(returned.len().min(limits::MOVES));
+            self.propose(step, EntryKind::TasksMoved(std::mem::replace(&mut returned, rest)));
         }
     }
 
@@ -313,9 +322,11 @@ impl Leader {
                 status: crate::state::decided(&task.status, to, reason, message),
             })
         };
-        let changes: Vec<TaskChange> = keys.iter().filter_map(change).collect();
-        if !changes.is_empty() {
-            self.propose(step, EntryKind::TasksMoved(changes));
+        let mut changes: Vec<TaskChange> = keys.iter().filter_map(change).collect();
+        // However many they are, no record is large.
+        while !changes.is_empty() {
+            let rest = changes.split_off(changes.len().min(limits::MOVES));
+            self.propose(step, EntryKind::TasksMoved(std::mem::replace(&mut changes, rest)));
         }
     }
 }
@@ -347,14 +358,11 @@ pub(super) fn launch_message(
 fn returned_tasks(
     agent: &Agent,
     state: &crate::State,
-    told: &BTreeMap<LaunchNumber, &TaskKey>,
-    hello: &Hello,
+    told: &BTreeMap<LaunchNumber, &TaskReport>,
 ) -> Vec<TaskChange> {
     let change = |(number, key): (&LaunchNumber, &TaskKey)| {
         let task = state.task(key).filter(|task| task.status.state == TaskState::Unreachable)?;
-        told.get(number)?;
-        let report = hello.tasks.iter().find(|report| report.launch == *number)?;
-        let to = if report.status.state == TaskState::Running {
+        let to = if told.get(number)?.state == TaskState::Running {
             TaskState::Running
         } else {
             TaskState::Starting

@@ -2,18 +2,19 @@
 
 use super::deadlines::Deadline;
 use super::launches::{is_task_id, not_launched};
+use super::mind::Beginning;
 use super::starvation::Strike;
-use super::{Leader, Step, agents};
+use super::{Leader, Step, agents, cut};
 use crate::effect::{Effect, Effects};
 use crate::entry::{Conversion, EntryKind, PooledTurn, TimerChange, Turn};
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_proto::calls::{Call, Operation};
+use tepui_proto::calls::Call;
 use tepui_proto::control::{Launch, MasterMessage};
 use tepui_proto::events::Refusal;
 use tepui_proto::scheduler::TurnUsage;
 use tepui_proto::{
-    AgentId, Bundle, FrameworkId, LaunchNumber, Reason, Role, TaskId, TaskKey, TaskSpec, TaskState,
-    limits,
+    AgentId, Bundle, DurationMs, FrameworkId, LaunchNumber, Reason, Role, TaskId, TaskKey,
+    TaskSpec, TaskState, limits,
 };
 
 /// A turn as it is put together from an answer.
@@ -24,12 +25,23 @@ pub(super) struct Draft {
     /// Identifiers that this turn has used.
     pub(super) task_ids: BTreeSet<TaskId>,
     last_launch: BTreeMap<AgentId, LaunchNumber>,
+    launched: BTreeMap<AgentId, usize>,
     /// Messages to tasks, sent once the turn is committed.
     pub(super) sends: Vec<(AgentId, MasterMessage)>,
     /// Carried out before the launches.
     pub(super) conversions: Vec<Conversion>,
+    /// What is made of agents, after these conversions.
+    pub(super) made: BTreeMap<AgentId, Bundle>,
     /// What launched tasks hold that do not hold just what anyone may use.
-    pub(super) held: Vec<(TaskId, Bundle)>,
+    pub(super) held: BTreeMap<TaskId, Bundle>,
+    /// Tasks that are to be stopped, and how gently.
+    pub(super) kills: BTreeMap<TaskId, DurationMs>,
+    /// Tasks whose states are to be told again.
+    pub(super) reconciled: BTreeSet<TaskId>,
+    /// Whether all live tasks are to be told again.
+    pub(super) recounts: bool,
+    /// Regular expressions that were compiled to be checked.
+    pub(super) patterns: BTreeSet<String>,
     /// Whether it declined offers.
     pub(super) has_declined: bool,
     /// Orders of this answer, performed once the turn is committed.
@@ -37,7 +49,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn refuse(&mut self, index: u32, code: &str, message: String) {
+    pub(super) fn refuse(&mut self, index: u32, code: &str, mut message: String) {
+        cut(&mut message);
         let turn = self.turn.number;
         self.turn.refusals.push(Refusal { turn, index, code: code.to_owned(), message });
     }
@@ -49,6 +62,7 @@ impl Draft {
         why: (TaskState, Reason, String),
     ) {
         let mut status = not_launched(spec, why);
+        cut(&mut status.message);
         if !is_task_id(status.task.as_str()) {
             status.task = TaskId("invalid".to_owned());
         }
@@ -56,9 +70,15 @@ impl Draft {
         self.turn.refused_tasks.push((role, name, status));
     }
 
+    /// How many tasks it has launched on an agent so far.
+    pub(super) fn launches_on(&self, agent: AgentId) -> usize {
+        self.launched.get(&agent).copied().unwrap_or(0)
+    }
+
     pub(super) fn next_launch(&mut self, agent: AgentId, last: LaunchNumber) -> LaunchNumber {
         let next = self.last_launch.get(&agent).copied().unwrap_or(last).next();
         self.last_launch.insert(agent, next);
+        *self.launched.entry(agent).or_default() += 1;
         next
     }
 }
@@ -85,30 +105,40 @@ impl Leader {
             let index = u32::try_from(at).unwrap_or(u32::MAX);
             self.on_call(step.now, &mut draft, (index, at == last), call);
         }
-        let Draft { turn, sends, conversions, held, has_declined, fx: orders, .. } = draft;
-        let (launches, kills) = (turn.launches.len(), turn.kills.clone());
-        let keys: Vec<(AgentId, TaskId)> =
+        self.commit_draft(step, draft);
+    }
+
+    /// Commits what an answer came to as one entry, and orders what follows from it.
+    fn commit_draft(&mut self, step: &mut Step<'_>, draft: Draft) {
+        let id = draft.framework;
+        let Draft { mut turn, conversions, held, .. } = draft;
+        turn.kills = draft.kills.into_iter().collect();
+        turn.reconciled = draft.reconciled.into_iter().collect();
+        let kills = turn.kills.clone();
+        let launched: Vec<(AgentId, TaskId)> =
             turn.launches.iter().map(|launch| (launch.agent, launch.spec.id.clone())).collect();
         let (wants, completed) =
             (turn.wants.is_some() || turn.suppressed.is_some(), turn.completed.is_some());
-        let timers = turn.timers.clone();
+        let timers = self.clear_timers(id, &turn.timers);
         if conversions.is_empty() && held.is_empty() {
             self.propose(step, EntryKind::TurnCommitted(Box::new(turn)));
         } else {
             self.mind.dirty.extend(conversions.iter().map(|conversion| conversion.agent));
-            let pooled = PooledTurn { turn, conversions, held };
+            let pooled = PooledTurn { turn, conversions, held: held.into_iter().collect() };
             self.propose(step, EntryKind::TurnPooled(Box::new(pooled)));
         }
-        if launches > 0 {
+        self.set_timers(id, timers);
+        if !launched.is_empty() {
             self.clear_strikes(id);
-        } else if has_declined {
+            self.note_full(launched.iter().map(|(agent, _)| *agent));
+        } else if draft.has_declined {
             self.strike(step.now, id, Strike::Declined);
         }
-        step.fx.orders.extend(orders.orders);
-        if launches > 0 {
-            self.send_launches(id, &keys, step.fx);
+        step.fx.orders.extend(draft.fx.orders);
+        if !launched.is_empty() {
+            self.send_launches(id, &launched, step.fx);
         }
-        for (agent, message) in sends {
+        for (agent, message) in draft.sends {
             if let Some(connection) = self.mind.connection(agent) {
                 step.fx.orders.push(Effect::Send { connection, message });
             }
@@ -116,16 +146,14 @@ impl Leader {
         for (task, grace) in kills {
             self.send_kill(&TaskKey { framework: id, task }, Some(grace), step.fx);
         }
-        for timer in timers {
-            if let TimerChange::Set(name, at) = timer {
-                self.mind.deadlines.set(at, Deadline::Timer(id, name));
-            }
+        if let Some(hosted) = self.mind.framework(id).hosted.as_mut().filter(|_| draft.recounts) {
+            hosted.beginning = Beginning::TasksAfter(None);
         }
         if completed {
             self.note(step.now, id, "completed", "its scheduler says that it is done");
             return self.stop_framework(step, id);
         }
-        if launches > 0 || wants {
+        if !launched.is_empty() || wants {
             self.mind.asking.insert(id);
         }
         if self.mind.active.insert(id) || wants {
@@ -134,56 +162,38 @@ impl Leader {
         }
     }
 
-    /// Limits that a turn may not break at all.
-    fn check_bounds(&self, id: FrameworkId, calls: &[Call]) -> Result<(), String> {
-        if calls.len() > limits::CALLS {
-            return Err(format!("{} calls; at most {}", calls.len(), limits::CALLS));
+    /// Takes the deadlines of timers that a turn changes away; gives their names, each once.
+    fn clear_timers(&mut self, id: FrameworkId, changes: &[TimerChange]) -> BTreeSet<String> {
+        let name = |change: &TimerChange| match change {
+            TimerChange::Set(name, _) | TimerChange::Cancel(name) => name.clone(),
+        };
+        let names: BTreeSet<String> = changes.iter().map(name).collect();
+        let timers = self.state.frameworks.get(&id).map(|framework| &framework.timers);
+        for name in &names {
+            if let Some(at) = timers.and_then(|timers| timers.get(name)) {
+                self.mind.deadlines.clear(*at, Deadline::Timer(id, name.clone()));
+            }
         }
-        let operations = calls.iter().flat_map(|call| match call {
-            Call::Accept(acceptance) => acceptance.operations.as_slice(),
-            _ => &[],
-        });
-        let launches: usize = operations
-            .map(|operation| match operation {
-                Operation::Launch(_) => 1,
-                Operation::LaunchGroup(tasks) => tasks.len(),
-                Operation::Reserve(_)
-                | Operation::Unreserve(_)
-                | Operation::CreateVolume(_)
-                | Operation::DestroyVolume(_) => 0,
-            })
-            .sum();
-        if launches > limits::LAUNCHES {
-            return Err(format!("{launches} launches; at most {}", limits::LAUNCHES));
+        names
+    }
+
+    fn set_timers(&mut self, id: FrameworkId, names: BTreeSet<String>) {
+        for name in names {
+            let framework = self.state.frameworks.get(&id);
+            if let Some(at) = framework.and_then(|framework| framework.timers.get(&name)) {
+                self.mind.deadlines.set(*at, Deadline::Timer(id, name));
+            }
         }
-        let Some(framework) = self.state.frameworks.get(&id) else { return Ok(()) };
-        if framework.live + launches > limits::LIVE_TASKS {
-            return Err(format!(
-                "{} live tasks; at most {}",
-                framework.live + launches,
-                limits::LIVE_TASKS
-            ));
-        }
-        check_writes(framework, calls)?;
-        let set = calls.iter().filter_map(|call| {
-            if let Call::SetTimer { name, .. } = call { Some(name.as_str()) } else { None }
-        });
-        let timers: BTreeSet<&str> =
-            framework.timers.keys().map(String::as_str).chain(set).collect();
-        if timers.len() > limits::TIMERS || timers.iter().any(|name| name.len() > limits::KEY_BYTES)
-        {
-            return Err(format!(
-                "at most {} timers, with names of at most {} bytes",
-                limits::TIMERS,
-                limits::KEY_BYTES
-            ));
-        }
-        Ok(())
     }
 
     fn begin_draft(&mut self, id: FrameworkId, usage: TurnUsage) -> Option<Draft> {
         let mind = self.mind.framework(id);
         let in_flight = mind.hosted.as_mut()?.in_flight.take()?;
+        let late = Deadline::Answer(id, in_flight.mark.incarnation, in_flight.mark.number);
+        self.mind.deadlines.clear(in_flight.due, late);
+        if let Some(hosted) = self.mind.framework(id).hosted.as_mut() {
+            hosted.has_answered = true;
+        }
         let waiting: Vec<_> = in_flight
             .requests
             .into_iter()
@@ -211,9 +221,15 @@ impl Leader {
             turn,
             task_ids: BTreeSet::new(),
             last_launch: BTreeMap::new(),
+            launched: BTreeMap::new(),
             sends: Vec::new(),
             conversions: Vec::new(),
-            held: Vec::new(),
+            made: BTreeMap::new(),
+            held: BTreeMap::new(),
+            kills: BTreeMap::new(),
+            reconciled: BTreeSet::new(),
+            recounts: false,
+            patterns: BTreeSet::new(),
             has_declined: false,
             fx: Effects::default(),
         })
@@ -253,41 +269,19 @@ impl Leader {
 }
 
 /// Launches in batches that fit a frame, whatever their records hold.
-fn batches(launches: Vec<Launch>) -> Vec<Vec<Launch>> {
-    const MOST: usize = limits::FRAME_BYTES / (2 * limits::TASK_BYTES);
-    let small = launches.iter().all(|launch| {
-        launch.spec.stdin.is_none() && launch.spec.inputs.len() + launch.spec.env.len() < 8
-    });
-    let size = if small { 256 } else { MOST };
-    let mut batches = Vec::new();
-    let mut rest = launches.into_iter().peekable();
-    while rest.peek().is_some() {
-        batches.push(rest.by_ref().take(size).collect());
+pub(super) fn batches(launches: Vec<Launch>) -> Vec<Vec<Launch>> {
+    let mut batches: Vec<Vec<Launch>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for launch in launches {
+        let weight = launch.weight();
+        if bytes.saturating_add(weight) > limits::LAUNCH_FRAME_BYTES {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += weight;
+        if let Some(batch) = batches.last_mut() {
+            batch.push(launch);
+        }
     }
     batches
-}
-
-/// Keys, values and their sum stay within bounds.
-fn check_writes(framework: &crate::state::Framework, calls: &[Call]) -> Result<(), String> {
-    let mut bytes = framework.keys_bytes;
-    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-    for call in calls {
-        let Call::Put { key, value } = call else { continue };
-        let value_bytes = value.as_ref().map_or(0, Vec::len);
-        if key.is_empty() || key.len() > limits::KEY_BYTES {
-            return Err(format!("a key of {} bytes; 1 to {}", key.len(), limits::KEY_BYTES));
-        }
-        if value_bytes > limits::VALUE_BYTES {
-            return Err(format!("a value of {value_bytes} bytes; at most {}", limits::VALUE_BYTES));
-        }
-        let stored = || framework.keys.get(key).map_or(0, |old| key.len() + old.len());
-        let before = sizes.get(key.as_str()).copied().unwrap_or_else(stored);
-        let after = value.as_ref().map_or(0, |value| key.len() + value.len());
-        bytes = bytes.saturating_sub(before) + after;
-        sizes.insert(key, after);
-    }
-    if bytes > limits::STATE_BYTES {
-        return Err(format!("durable state of {bytes} bytes; at most {}", limits::STATE_BYTES));
-    }
-    Ok(())
 }

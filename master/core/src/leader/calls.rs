@@ -4,6 +4,7 @@ use super::Leader;
 use super::answers::Draft;
 use crate::allocator::check_constraints;
 use crate::entry::{Completed, Demand, TimerChange};
+use std::collections::BTreeSet;
 use tepui_proto::calls::{Call, Outcome, Want};
 use tepui_proto::control::MasterMessage;
 use tepui_proto::events::Message;
@@ -70,23 +71,23 @@ impl Leader {
         offers: &[OfferId],
         refuse_for: Option<DurationMs>,
     ) {
+        let mut missing = Missing::default();
         for id in offers {
-            let held = self
-                .mind
-                .offers
-                .get(*id)
-                .is_some_and(|offer| offer.framework == draft.framework && offer.told);
+            let held =
+                self.mind.offers.get(*id).is_some_and(|offer| {
+                    offer.framework == draft.framework && offer.told.is_some()
+                });
             let Some(offer) = held.then(|| self.close_offer(*id)).flatten() else {
-                draft.refuse(
-                    index,
-                    "invalid-offer",
-                    format!("offer {id} is not held by this framework, or no longer"),
-                );
+                missing.add(id);
                 continue;
             };
             draft.has_declined = true;
             let bundle = offer.bundle.clone();
             self.refuse(now, &offer, bundle, refuse_for);
+        }
+        if let Some(which) = missing.told() {
+            let message = format!("not held by this framework, or no longer: offer {which}");
+            draft.refuse(index, "invalid-offer", message);
         }
     }
 
@@ -97,27 +98,31 @@ impl Leader {
         offers: &[OfferId],
         refused_until: Option<Timestamp>,
     ) {
+        let mut missing = Missing::default();
         for id in offers {
             if !self.answer_inverse(draft.framework, *id, refused_until) {
-                let message = format!("inverse offer {id} is not out, or no longer");
-                draft.refuse(index, "invalid-offer", message);
+                missing.add(id);
             }
+        }
+        if let Some(which) = missing.told() {
+            let message = format!("not out, or no longer: inverse offer {which}");
+            draft.refuse(index, "invalid-offer", message);
         }
     }
 
     fn on_want(&mut self, draft: &mut Draft, index: u32, wants: Option<Vec<Want>>) {
         let Some(framework) = self.state.frameworks.get(&draft.framework) else { return };
-        if let Err((code, message)) =
-            check_wants(&framework.submission.roles, wants.as_deref().unwrap_or_default())
-        {
-            return draft.refuse(index, code, message);
-        }
         let before = match &draft.turn.wants {
             None => framework.wants.as_deref(),
             Some(Demand::Anything) => None,
             Some(Demand::Only(wants)) => Some(wants.as_slice()),
         };
         let has_changed = before != wants.as_deref();
+        let stated = wants.as_deref().filter(|_| has_changed).unwrap_or_default();
+        let roles = &framework.submission.roles;
+        if let Err((code, message)) = check_wants(roles, stated, &mut draft.patterns) {
+            return draft.refuse(index, code, message);
+        }
         if has_changed {
             // A want that changed is asked for afresh.
             self.mind.allocator.forget_refusals(draft.framework, &framework.submission.roles);
@@ -167,10 +172,15 @@ impl Leader {
             Some(record) => match &record.live {
                 Some(live) => {
                     let grace = grace.unwrap_or_else(|| live.spec.grace());
-                    draft.turn.kills.push((task, grace));
+                    let grace = grace.min(DurationMs(limits::KILL_GRACE_MS_MAX));
+                    // Killed twice in a turn, it has the shorter grace.
+                    let known = draft.kills.entry(task).or_insert(grace);
+                    *known = grace.min(*known);
                 }
                 // It has ended: its last word is told again.
-                None => draft.turn.reconciled.push(task),
+                None => {
+                    draft.reconciled.insert(task);
+                }
             },
             None => draft.refuse(index, "task-unknown", format!("there is no task `{task}`")),
         }
@@ -179,16 +189,20 @@ impl Leader {
     fn on_reconcile(&mut self, draft: &mut Draft, index: u32, tasks: Vec<TaskId>) {
         let Some(framework) = self.state.frameworks.get(&draft.framework) else { return };
         if tasks.is_empty() {
-            let live = framework.tasks.iter().filter(|(_, task)| task.live.is_some());
-            draft.turn.reconciled.extend(live.map(|(id, _)| id.clone()));
+            // All of them are told as they are to a new instance, a page at a time.
+            draft.recounts = true;
             return;
         }
+        let mut missing = Missing::default();
         for task in tasks {
             if framework.tasks.contains_key(&task) {
-                draft.turn.reconciled.push(task);
+                draft.reconciled.insert(task);
             } else {
-                draft.refuse(index, "task-unknown", format!("there is no task `{task}`"));
+                missing.add(&format_args!("`{task}`"));
             }
+        }
+        if let Some(which) = missing.told() {
+            draft.refuse(index, "task-unknown", format!("there is no task {which}"));
         }
     }
 
@@ -236,34 +250,62 @@ impl Leader {
                 format!("there is no blob `{name}` to be kept as a result"),
             );
         }
-        let message = outcome.message.chars().take(4096).collect();
+        let mut message = outcome.message;
+        message.truncate(message.floor_char_boundary(4 * limits::TEXT_BYTES));
         draft.turn.completed =
             Some(Completed { success: outcome.success, message, results: outcome.results });
     }
 }
 
+/// What a call names that is not there: the first, and how many more. One refusal tells of all.
+#[derive(Debug, Default)]
+struct Missing {
+    first: Option<String>,
+    more: usize,
+}
+
+impl Missing {
+    fn add(&mut self, what: &dyn std::fmt::Display) {
+        match &self.first {
+            None => self.first = Some(what.to_string()),
+            Some(_) => self.more += 1,
+        }
+    }
+
+    fn told(self) -> Option<String> {
+        let mut first = self.first?;
+        first.truncate(first.floor_char_boundary(limits::TEXT_BYTES / 2));
+        Some(if self.more == 0 { first } else { format!("{first}, and {} more", self.more) })
+    }
+}
+
 /// Wants are bounded, of the framework's own roles, and of what this version does.
-fn check_wants(roles: &[Role], wants: &[Want]) -> Result<(), (&'static str, String)> {
+fn check_wants(
+    roles: &[Role],
+    wants: &[Want],
+    patterns: &mut BTreeSet<String>,
+) -> Result<(), (&'static str, String)> {
     if wants.len() > limits::WANTS {
         return Err((
             "too-many-wants",
             format!("{} wants; at most {}", wants.len(), limits::WANTS),
         ));
     }
-    for (at, want) in wants.iter().enumerate() {
+    let mut ids = BTreeSet::new();
+    for want in wants {
         if !roles.contains(&want.role) {
             return Err((
                 "role-unknown",
                 format!("want {}: `{}` is not a role of this framework", want.id, want.role),
             ));
         }
-        if wants.iter().take(at).any(|other| other.id == want.id) {
+        if !ids.insert(want.id) {
             return Err(("want-duplicate", format!("want {} stands twice", want.id)));
         }
         if want.each.is_empty() && want.port_count == 0 {
             return Err(("want-empty", format!("want {} is for nothing", want.id)));
         }
-        check_constraints(&want.constraints)
+        check_constraints(&want.constraints, patterns)
             .map_err(|error| ("constraint-invalid", format!("want {}: {error}", want.id)))?;
     }
     Ok(())

@@ -18,6 +18,7 @@ pub(super) fn check_claims(hello: &Hello) -> Result<(), String> {
     if hello.pools.len() > limits::POOLS {
         return Err(format!("{} pools; at most {}", hello.pools.len(), limits::POOLS));
     }
+    check_host(hello)?;
     check_names(&hello.resources)?;
     for (kind, amount) in &hello.pools {
         check_kind(kind, amount)?;
@@ -30,6 +31,21 @@ pub(super) fn check_claims(hello: &Hello) -> Result<(), String> {
         return Err("two pools do not add up, or hold the same port or item".to_owned());
     };
     check_amounts(&sum)
+}
+
+/// What stands in every offer beside the attributes.
+fn check_host(hello: &Hello) -> Result<(), String> {
+    let domain = hello.domain.iter().flat_map(|d| [("a region", &d.region), ("a zone", &d.zone)]);
+    let own = [("a hostname", &hello.hostname), ("a version", &hello.version)];
+    for (what, text) in own.into_iter().chain(domain) {
+        if text.len() > limits::HOST_BYTES || text.contains(char::is_control) {
+            return Err(format!(
+                "{what} has at most {} bytes, and no control characters",
+                limits::HOST_BYTES
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_amounts(resources: &Resources) -> Result<(), String> {
@@ -143,6 +159,7 @@ mod tests {
             domain: None,
             launch_mark: LaunchNumber(0),
             tasks: Vec::new(),
+            has_more_tasks: false,
             reports: Vec::new(),
         }
     }

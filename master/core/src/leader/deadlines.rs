@@ -4,7 +4,9 @@ use super::{Leader, Step};
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
 use std::collections::BTreeSet;
-use tepui_proto::{AgentId, FrameworkId, OfferId, RequestId, TaskKey, Timestamp, TurnNumber};
+use tepui_proto::{
+    AgentId, FrameworkId, Incarnation, OfferId, RequestId, TaskKey, Timestamp, TurnNumber,
+};
 
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +22,7 @@ pub(super) enum Deadline {
     /// A scheduler may be placed again.
     Restart(FrameworkId),
     /// A turn's answer is late.
-    Answer(FrameworkId, TurnNumber),
+    Answer(FrameworkId, Incarnation, TurnNumber),
     /// An agent that is away should be back.
     AgentReturn(AgentId),
     /// An agent should have been heard of.
@@ -37,6 +39,10 @@ pub(super) enum Deadline {
     Inverse,
     /// Guarantees that are still owed are looked at again.
     Preempt,
+    /// Offers that are kept while others wait are taken back.
+    Kept,
+    /// There is more to be done than one batch was to do.
+    GoOn,
 }
 
 /// All deadlines, in order. Those that have lost their point are found out when they fire.
@@ -50,6 +56,10 @@ impl Deadlines {
 
     pub(super) fn clear(&mut self, at: Timestamp, what: Deadline) {
         self.0.remove(&(at, what));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn first(&self) -> Option<Timestamp> {
@@ -70,8 +80,7 @@ impl Leader {
             match deadline {
                 Deadline::Offer(id) => self.on_offer_expired(step.now, id),
                 Deadline::Filter(framework, agent) => {
-                    self.mind.allocator.expire_refusals(framework, agent, step.now);
-                    self.mind.dirty.insert(agent);
+                    self.on_filter_over(step.now, framework, agent);
                 }
                 Deadline::Timer(framework, name) => self.on_timer_due(step, framework, name),
                 Deadline::Request(id) => {
@@ -84,18 +93,46 @@ impl Leader {
                 Deadline::Restart(framework) => {
                     self.mind.unplaced.insert(framework);
                 }
-                Deadline::Answer(framework, number) => {
-                    self.on_answer_late(step, framework, number);
+                Deadline::Answer(framework, incarnation, number) => {
+                    self.on_answer_late(step, framework, (incarnation, number));
                 }
                 Deadline::AgentReturn(agent) => self.on_agent_missing(step, agent),
                 Deadline::AgentSilent(agent) => self.on_agent_silent(step, agent),
                 Deadline::Lost(key) => self.on_task_lost(step, &key),
                 Deadline::Sweep => self.sweep_blobs(step),
                 // Settling looks.
-                Deadline::Preempt | Deadline::Cycle | Deadline::Inverse => {}
+                Deadline::Preempt | Deadline::Cycle | Deadline::Inverse | Deadline::GoOn => {}
+                Deadline::Kept => self.take_back_kept(step.now),
                 Deadline::Look => self.mind.all_dirty = true,
             }
         }
+    }
+
+    /// The first refusal of an agent by a framework has run out; the deadline of the next is set.
+    fn on_filter_over(&mut self, now: Timestamp, framework: FrameworkId, agent: AgentId) {
+        self.mind.filters.remove(&(framework, agent));
+        let next = self.mind.allocator.expire_refusals(framework, agent, now);
+        if let Some(next) = next.filter(|next| *next > now) {
+            self.await_filter(framework, agent, next);
+        }
+        self.mind.dirty.insert(agent);
+    }
+
+    /// One deadline for all refusals of an agent by a framework: that of the first which runs out.
+    pub(super) fn await_filter(
+        &mut self,
+        framework: FrameworkId,
+        agent: AgentId,
+        until: Timestamp,
+    ) {
+        let deadline = Deadline::Filter(framework, agent);
+        match self.mind.filters.get(&(framework, agent)) {
+            Some(first) if *first <= until => return,
+            Some(first) => self.mind.deadlines.clear(*first, deadline.clone()),
+            None => {}
+        }
+        self.mind.filters.insert((framework, agent), until);
+        self.mind.deadlines.set(until, deadline);
     }
 
     fn on_timer_due(&mut self, step: &mut Step<'_>, framework: FrameworkId, name: String) {

@@ -71,7 +71,7 @@ impl Leader {
             self.mind
                 .offers
                 .get(**id)
-                .is_some_and(|offer| offer.framework == framework && offer.told)
+                .is_some_and(|offer| offer.framework == framework && offer.told.is_some())
         };
         if let Some(missing) = ids.iter().find(|id| !held(id)) {
             return Err(format!("offer {missing} is not held by this framework, or no longer"));
@@ -106,7 +106,7 @@ impl Leader {
         let Some(left) = pool.left.checked_sub(&held) else { return };
         pool.left = left;
         if !held.is_plain() {
-            draft.held.push((spec.id.clone(), held));
+            draft.held.insert(spec.id.clone(), held);
         }
         let agent = pool.offer.agent;
         let last =
@@ -165,6 +165,13 @@ impl Leader {
         if pool.offer.is_lent && !spec.is_revocable() {
             let message = "the offer is for revocable tasks alone".to_owned();
             return Err((TaskState::Error, Reason::InvalidTask, message));
+        }
+        let record = self.state.agents.get(&pool.offer.agent);
+        let live = record.map_or(0, |agent| agent.launches.len());
+        if live + draft.launches_on(pool.offer.agent) >= limits::AGENT_TASKS {
+            let message =
+                format!("its agent has {} tasks, as many as it takes", limits::AGENT_TASKS);
+            return Err((TaskState::Dropped, Reason::CellFull, message));
         }
         if take_for(&pool.left, spec).is_none() {
             let message = format!(
@@ -272,6 +279,9 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
             limits::TASK_ID_BYTES
         ));
     }
+    if spec.weight() > limits::TASK_BYTES {
+        return Err(format!("a record of {} bytes; at most {}", spec.weight(), limits::TASK_BYTES));
+    }
     let memory = spec.resources.memory_bytes;
     if memory < limits::TASK_MEMORY_BYTES_MIN {
         return Err(format!(
@@ -285,8 +295,10 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
             limits::INSTANCE_MEMORY_BYTES_MAX
         ));
     }
-    if spec.resources.cpu_milli == 0 {
-        return Err("no CPU at all; at least 0.001".to_owned());
+    let cpu_milli = spec.resources.cpu_milli;
+    if cpu_milli < limits::TASK_CPU_MILLI_MIN {
+        let least = limits::TASK_CPU_MILLI_MIN;
+        return Err(format!("{cpu_milli} thousandths of a core; at least {least}"));
     }
     let bounds = [
         ("fuel", spec.fuel(), limits::TASK_FUEL_MAX),
@@ -314,13 +326,6 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
     if spec.resources.disk_bytes == 0 && (!spec.inputs.is_empty() || !spec.outputs.is_empty()) {
         return Err("inputs and outputs need disk, and it asks for none".to_owned());
     }
-    if text_bytes(spec) > limits::TASK_BYTES {
-        return Err(format!(
-            "a record of {} bytes; at most {}",
-            text_bytes(spec),
-            limits::TASK_BYTES
-        ));
-    }
     let has_nul = |text: &String| text.contains('\0');
     if spec.args.iter().any(has_nul)
         || spec.env.iter().any(|(key, value)| {
@@ -330,15 +335,6 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
         return Err("arguments and environment hold no NUL, names no `=`".to_owned());
     }
     Ok(())
-}
-
-fn text_bytes(spec: &TaskSpec) -> usize {
-    let pairs = spec.env.iter().chain(&spec.labels).map(|(key, value)| key.len() + value.len());
-    let inputs = spec.inputs.iter().map(|input| input.source.len() + input.path.len() + 64);
-    let outputs = spec.outputs.iter().map(|output| output.path.len() + output.blob.len() + 16);
-    let args = spec.args.iter().map(String::len);
-    let parts: usize = pairs.chain(inputs).chain(outputs).chain(args).sum();
-    parts + spec.stdin.as_ref().map_or(0, Vec::len) + spec.name.len() + spec.module.len()
 }
 
 /// The status of a task that is not launched.

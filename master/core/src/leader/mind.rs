@@ -13,7 +13,7 @@ use tepui_proto::events::{InverseOffer, Request};
 use tepui_proto::scheduler::TurnMark;
 use tepui_proto::{
     AgentId, Digest, DurationMs, FrameworkId, Incarnation, OfferId, RequestId, TaskId, TaskKey,
-    Timestamp,
+    Timestamp, limits,
 };
 
 /// How long agents may take to find a new leader before their tasks are unreachable.
@@ -21,6 +21,8 @@ pub(super) const RETURN_AFTER_FAILOVER: DurationMs = DurationMs(30_000);
 /// How long an agent may be without a connection (which itself ends after 15 s of silence) before its tasks are
 /// unreachable: a restart and a reconnection fit well in.
 pub(super) const RETURN_AFTER_LOSS: DurationMs = DurationMs(5_000);
+/// Bytes of one note.
+const NOTE_BYTES: usize = 4 * limits::TEXT_BYTES;
 /// Notes that are kept per framework.
 const NOTES: usize = 256;
 
@@ -35,6 +37,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) mark: TurnMark,
+    /// When it is late.
+    pub(super) due: Timestamp,
     pub(super) seen: Vec<u64>,
     pub(super) requests: Vec<RequestId>,
 }
@@ -44,8 +48,8 @@ pub(super) struct InFlight {
 pub(super) enum Beginning {
     /// `started`, and the first page of tasks.
     Start,
-    /// The page of tasks after this one.
-    TasksAfter(TaskId),
+    /// The page of tasks after this one; none is the first.
+    TasksAfter(Option<TaskId>),
     /// All is told.
     Done,
 }
@@ -57,6 +61,8 @@ pub(super) struct Hosted {
     pub(super) agent: AgentId,
     pub(super) beginning: Beginning,
     pub(super) in_flight: Option<InFlight>,
+    /// Whether it has answered a turn; before, its module may have to be compiled.
+    pub(super) has_answered: bool,
     /// Agents that it was told of.
     pub(super) told: BTreeSet<AgentId>,
 }
@@ -150,6 +156,12 @@ pub(crate) struct Mind {
     pub(super) callers: BTreeMap<RequestId, Caller>,
     pub(super) checks: BTreeMap<(Digest, ModuleKind), Check>,
     pub(super) deadlines: Deadlines,
+    /// When the first refusal of an agent by a framework runs out, where one stands.
+    pub(super) filters: BTreeMap<(FrameworkId, AgentId), Timestamp>,
+    /// When kept offers are looked at next.
+    pub(super) kept_at: Option<Timestamp>,
+    /// Where the stops of tasks go on: of frameworks that stop, after which task.
+    pub(super) stops: BTreeMap<FrameworkId, Option<TaskId>>,
 }
 
 impl Default for Mind {
@@ -186,6 +198,9 @@ impl Mind {
             callers: BTreeMap::new(),
             checks: BTreeMap::new(),
             deadlines: Deadlines::default(),
+            filters: BTreeMap::new(),
+            kept_at: None,
+            stops: BTreeMap::new(),
         }
     }
 
@@ -203,7 +218,8 @@ impl FrameworkMind {
     pub(super) fn note(&mut self, now: Timestamp, kind: &str, message: &str) {
         // Rises over masters too, since they share the clock.
         self.last_note = now.0.max(self.last_note + 1);
-        let message = message.to_owned();
+        let mut message = message.to_owned();
+        message.truncate(message.floor_char_boundary(NOTE_BYTES));
         self.notes.push_back(EventView {
             seq: self.last_note,
             at: now.0,
@@ -213,6 +229,15 @@ impl FrameworkMind {
         if self.notes.len() > NOTES {
             self.notes.pop_front();
         }
+    }
+
+    /// Whether there is more to tell than one turn has room for.
+    pub(super) fn has_more(&self) -> bool {
+        !(self.new_requests.is_empty()
+            && self.new_offers.is_empty()
+            && self.rescinded.is_empty()
+            && self.new_inverse.is_empty()
+            && self.lost_agents.is_empty())
     }
 
     pub(crate) fn notes(&self) -> impl Iterator<Item = &EventView> {

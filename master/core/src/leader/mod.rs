@@ -10,6 +10,7 @@ mod calls;
 mod claims;
 mod deadlines;
 mod launches;
+mod meter;
 mod mind;
 mod offers;
 mod operations;
@@ -34,7 +35,7 @@ use crate::input::{Input, Ticket};
 use crate::refusal::Refusal;
 use crate::state::State;
 use tepui_proto::api::FrameworkPhase;
-use tepui_proto::{FrameworkId, TaskKey, Term, Timestamp};
+use tepui_proto::{FrameworkId, TaskKey, Term, Timestamp, limits};
 
 /// One step of a batch: when, and what follows.
 #[derive(Debug)]
@@ -85,8 +86,8 @@ impl Leader {
             Input::Reported { connection, reports } => {
                 self.on_reported(step, connection, &reports);
             }
-            Input::ModuleChecked { digest, kind, verdict } => {
-                self.on_module_checked(step, digest, kind, verdict);
+            Input::ModuleChecked { connection, digest, kind, verdict } => {
+                self.on_module_checked(step, connection, (digest, kind), verdict);
             }
             Input::SchedulerSaid { framework, incarnation, frame } => {
                 self.on_scheduler_said(step, framework, incarnation, frame);
@@ -101,14 +102,17 @@ impl Leader {
                 self.on_stop_requested(step, ticket, &tenant, &name);
             }
             Input::ModuleCheckRequested { ticket, digest, kind } => {
-                self.on_check_requested(ticket, digest, kind, fx);
+                self.on_check_requested(step, ticket, digest, kind);
             }
             Input::BlobStored { ticket, digest, size_bytes } => {
-                if !self.state.blobs.contains_key(&digest) {
+                if self.state.blobs.contains_key(&digest) {
+                    self.renew_blob(step, digest);
+                } else {
                     self.propose(step, EntryKind::BlobAdded { digest, size_bytes });
                 }
                 reply(fx, ticket, Ok(ReplyBody::Done));
             }
+            Input::BlobAskedFor(digest) => self.renew_blob(step, digest),
             Input::TaskKillRequested { ticket, tenant, framework, task } => {
                 self.on_kill_requested(step, ticket, &tenant, &(framework, task));
             }
@@ -135,6 +139,7 @@ impl Leader {
     pub fn settle(&mut self, now: Timestamp, fx: &mut Effects) {
         let step = &mut Step { now: now.max(self.state.now()), fx };
         self.fire_deadlines(step);
+        self.stop_tasks_of_frameworks(step);
         self.end_frameworks(step);
         self.end_drains(step);
         self.place_schedulers(step);
@@ -147,6 +152,11 @@ impl Leader {
     /// When [`Leader::settle`] is next due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.mind.deadlines.first()
+    }
+
+    /// How many deadlines are set.
+    pub fn deadlines(&self) -> usize {
+        self.mind.deadlines.len()
     }
 
     /// Every invariant of the state and the mind.
@@ -207,24 +217,44 @@ impl Leader {
 
     /// Remembers which frameworks have something to be told.
     fn mark_touched(&mut self, kind: &EntryKind) {
+        let touched = &mut self.mind.touched;
         let mut mark = |changes: &[TaskChange]| {
-            for change in changes {
-                self.mind.touched.insert(change.framework);
-            }
+            touched.extend(changes.iter().map(|change| change.framework));
         };
         match kind {
             EntryKind::Reported { changes, messages, .. } => {
                 mark(changes);
-                self.mind.touched.extend(messages.iter().map(|(key, _)| key.framework));
+                touched.extend(messages.iter().map(|(key, _)| key.framework));
             }
             EntryKind::TasksMoved(changes) => mark(changes),
             EntryKind::TimerRang { framework, .. } => {
-                self.mind.touched.insert(*framework);
+                touched.insert(*framework);
             }
             EntryKind::TurnCommitted(turn) => {
-                self.mind.touched.insert(turn.framework);
+                touched.insert(turn.framework);
             }
-            _ => {}
+            EntryKind::TurnPooled(pooled) => {
+                touched.insert(pooled.turn.framework);
+            }
+            // Whoever proposes these tells the frameworks that they matter to.
+            EntryKind::TermBegan(_)
+            | EntryKind::BlobAdded { .. }
+            | EntryKind::BlobsForgotten(_)
+            | EntryKind::ModuleAccepted { .. }
+            | EntryKind::FrameworkSubmitted(_)
+            | EntryKind::FrameworkUpgraded(_)
+            | EntryKind::FrameworkMoved { .. }
+            | EntryKind::InstanceBegan { .. }
+            | EntryKind::InstanceEnded { .. }
+            | EntryKind::AgentAdmitted { .. }
+            | EntryKind::AgentJoined(_)
+            | EntryKind::AgentUnreachable(_)
+            | EntryKind::AgentForgotten(_)
+            | EntryKind::RolesSet(_)
+            | EntryKind::PoolsDeclared { .. }
+            | EntryKind::AgentModeSet { .. }
+            | EntryKind::MaintenanceSet { .. }
+            | EntryKind::Converted(_) => {}
         }
     }
 
@@ -254,6 +284,14 @@ impl Leader {
         }
     }
 
+    /// What the state has forgotten, the mind forgets too.
+    fn forget_frameworks(&mut self) {
+        let known = &self.state.frameworks;
+        if self.mind.frameworks.len() > known.len() {
+            self.mind.frameworks.retain(|id, _| known.contains_key(id));
+        }
+    }
+
     /// Frameworks whose last task has ended are over.
     fn end_frameworks(&mut self, step: &mut Step<'_>) {
         let stopping: Vec<FrameworkId> = self.mind.stopping.iter().copied().collect();
@@ -272,9 +310,15 @@ impl Leader {
                 self.note(step.now, id, "ended", "it has ended");
                 self.mind.stopping.remove(&id);
                 self.mind.allocator.remove_ask(id);
+                self.forget_frameworks();
             }
         }
     }
+}
+
+/// Cuts a text that is told to people and schedulers to what is kept of one.
+pub(crate) fn cut(text: &mut String) {
+    text.truncate(text.floor_char_boundary(limits::TEXT_BYTES));
 }
 
 /// Answers a ticket.

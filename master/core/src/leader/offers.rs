@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::Want;
 use tepui_proto::roles::AgentMode;
 use tepui_proto::{
-    AgentId, Bundle, DurationMs, FrameworkId, OfferId, Role, Term, Timestamp, limits,
+    AgentId, Bundle, DurationMs, FrameworkId, OfferId, Role, Term, Timestamp, TurnNumber, limits,
 };
 
 /// Resources of one agent, held for one framework and role.
@@ -24,8 +24,9 @@ pub(super) struct OpenOffer {
     /// Whether it is lent for a while: only revocable tasks may use it.
     pub(super) is_lent: bool,
     pub(super) expires: Timestamp,
-    /// Whether a turn has told of it. Until then it may grow.
-    pub(super) told: bool,
+    pub(super) made: Timestamp,
+    /// Which turn told of it, and when. Until then it may grow.
+    pub(super) told: Option<(TurnNumber, Timestamp)>,
 }
 
 /// The table of open offers.
@@ -118,6 +119,8 @@ impl Leader {
             return;
         }
         self.tell_asks();
+        // What was freed may be a place for another task.
+        self.note_full(self.mind.dirty.clone());
         let dirty = std::mem::take(&mut self.mind.dirty);
         let all = std::mem::take(&mut self.mind.all_dirty);
         let (allocator, State { ledger, policy, .. }) = (&mut self.mind.allocator, &mut self.state);
@@ -169,6 +172,17 @@ impl Leader {
         }
     }
 
+    /// Agents with as many tasks as they take are not offered; those with fewer are.
+    pub(super) fn note_full(&mut self, agents: impl IntoIterator<Item = AgentId>) {
+        for id in agents {
+            let agent = self.state.agents.get(&id);
+            let is_full = agent.is_some_and(|agent| agent.launches.len() >= limits::AGENT_TASKS);
+            if self.mind.allocator.set_full(id, is_full) && !is_full {
+                self.mind.dirty.insert(id);
+            }
+        }
+    }
+
     /// Tells the allocator what an agent is like now.
     pub(super) fn tell_site(&mut self, id: AgentId) {
         let Some(agent) = self.state.agents.get(&id) else { return };
@@ -181,6 +195,7 @@ impl Leader {
             takes_many_roles: true,
         };
         self.mind.allocator.set_site(id, site);
+        self.note_full([id]);
     }
 
     /// Forgets all that a framework refused.
@@ -199,7 +214,7 @@ impl Leader {
         // An agent has few offers; a framework may have been given thousands in this very cycle.
         let untold = self.mind.offers.of_agent(grant.agent).find(|id| {
             self.mind.offers.get(*id).is_some_and(|offer| {
-                !offer.told
+                offer.told.is_none()
                     && offer.framework == grant.framework
                     && offer.role == grant.role
                     && offer.want.map(|(want, _)| want) == want
@@ -228,10 +243,12 @@ impl Leader {
                 want: grant.want,
                 is_lent,
                 expires,
-                told: false,
+                made: now,
+                told: None,
             },
         );
         self.mind.deadlines.set(expires, Deadline::Offer(id));
+        self.await_kept(now);
         self.mind.framework(grant.framework).new_offers.insert(id);
     }
 
@@ -255,7 +272,7 @@ impl Leader {
     /// Takes an offer back and tells the scheduler, if it knew. No filter stays.
     pub(super) fn rescind(&mut self, id: OfferId) {
         let Some(offer) = self.close_offer(id) else { return };
-        if offer.told {
+        if offer.told.is_some() {
             self.mind.framework(offer.framework).rescinded.push(id);
             self.mind.touched.insert(offer.framework);
         }
@@ -275,7 +292,7 @@ impl Leader {
         }
         let until = now.after(DurationMs(span.max(limits::ALLOCATION_INTERVAL_MS)));
         self.mind.allocator.refuse(offer.framework, &offer.role, offer.agent, bundle, until);
-        self.mind.deadlines.set(until, Deadline::Filter(offer.framework, offer.agent));
+        self.await_filter(offer.framework, offer.agent, until);
     }
 
     pub(super) fn rescind_framework(&mut self, framework: FrameworkId) {

@@ -17,7 +17,7 @@ use crate::refusal::{Code, Refusal};
 use tepui_proto::calls::{NewVolume, Operation, Reservation};
 use tepui_proto::resources::bundle::VolumeKind;
 use tepui_proto::roles::AgentOperation;
-use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, Scalars, TaskId, names};
+use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, Scalars, names};
 
 impl Leader {
     pub(super) fn on_operation_requested(
@@ -107,9 +107,8 @@ impl Leader {
             }
             let launches = draft.into_iter().flat_map(|draft| &draft.turn.launches);
             for launch in launches.filter(|launch| is_below(&launch.role)) {
-                let held_by = |(id, _): &&(TaskId, Bundle)| *id == launch.spec.id;
-                let pooled = draft.and_then(|draft| draft.held.iter().find(held_by));
-                let plain = pooled.map_or(&launch.spec.resources, |(_, held)| held.plain());
+                let pooled = draft.and_then(|draft| draft.held.get(&launch.spec.id));
+                let plain = pooled.map_or(&launch.spec.resources, Bundle::plain);
                 held.add(plain);
             }
             if let Some(pool) = pool.filter(|_| has_offers) {
@@ -139,6 +138,7 @@ impl Leader {
         let left = pool.left.checked_sub(&conversion.from);
         let left = left.and_then(|left| left.checked_add(&conversion.to));
         pool.left = left.ok_or_else(|| not_free("the offers do not hold it"))?;
+        self.note_made(draft, &conversion);
         draft.conversions.push(conversion);
         Ok(())
     }
@@ -197,13 +197,18 @@ impl Leader {
 
     /// Whether this was reserved by an operation, in the state or in this turn.
     fn was_made(&self, agent: AgentId, bundle: &Bundle, draft: Option<&Draft>) -> bool {
-        let mut made = self.state.provision(agent).map(|p| p.made.clone()).unwrap_or_default();
-        let turn = draft.into_iter().flat_map(|draft| &draft.conversions);
-        for conversion in turn.filter(|conversion| conversion.agent == agent) {
-            made = made.saturating_sub(&conversion.from);
-            made = made.checked_add(&conversion.to).unwrap_or(made);
-        }
-        made.contains(bundle)
+        let in_turn = draft.and_then(|draft| draft.made.get(&agent));
+        let made = in_turn.or_else(|| self.state.provision(agent).map(|p| &p.made));
+        made.map_or_else(|| bundle.is_empty(), |made| made.contains(bundle))
+    }
+
+    /// Remembers what is made of an agent once a conversion is carried out.
+    fn note_made(&self, draft: &mut Draft, conversion: &Conversion) {
+        let stored = || self.state.provision(conversion.agent).map(|p| p.made.clone());
+        let made = draft.made.remove(&conversion.agent).or_else(stored).unwrap_or_default();
+        let made = made.saturating_sub(&conversion.from);
+        let made = made.checked_add(&conversion.to).unwrap_or(made);
+        draft.made.insert(conversion.agent, made);
     }
 
     fn check_volume(

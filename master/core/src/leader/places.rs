@@ -56,6 +56,23 @@ impl Places {
         found
     }
 
+    /// Offers of an agent were taken back, so there may be room again.
+    pub(super) fn freed(&mut self) {
+        self.misses = [Vec::new(), Vec::new()];
+    }
+
+    /// An agent with so much room once its offers are taken back.
+    pub(super) fn find_offered(&self, ledger: &Ledger, need: &Resources) -> Option<AgentId> {
+        let has_room = |(_, id): &&(u64, AgentId)| {
+            ledger.agent(*id).is_some_and(|accounts| {
+                let unused = &accounts.offerable;
+                let unused = unused.free().plain().checked_add(unused.offered.plain());
+                unused.is_some_and(|unused| unused.contains(need))
+            })
+        };
+        self.by_load.iter().find(has_room).map(|(_, id)| *id)
+    }
+
     /// A scheduler was placed; until then the agent had this load.
     pub(super) fn moved(&mut self, ledger: &Ledger, agent: AgentId, before: u64) {
         self.by_load.remove(&(before, agent));

@@ -1,12 +1,15 @@
 //! Reports of agents: what tasks became, and what they say. Taken once each, in order, acknowledged when committed.
 
-use super::{Leader, Step};
+use super::{Leader, Step, cut};
 use crate::effect::Effect;
 use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
+use crate::state::{Class, Count, Task};
 use std::collections::BTreeMap;
 use tepui_proto::control::{MasterMessage, Report, ReportBody};
-use tepui_proto::{AgentId, Reason, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits};
+use tepui_proto::{
+    AgentId, FrameworkId, Reason, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits,
+};
 
 impl Leader {
     pub(super) fn on_reported(
@@ -34,17 +37,15 @@ impl Leader {
         let mut states: BTreeMap<&TaskKey, TaskState> = BTreeMap::new();
         for report in reports.iter().filter(|report| report.seq > agent.reported) {
             through = through.max(report.seq);
-            let Some(task) =
-                self.state.task(&report.key).filter(|task| task.launch == report.launch)
-            else {
-                continue;
-            };
+            // An agent speaks only for what is on it.
+            let is_its = |task: &&Task| task.launch == report.launch && task.agent == Some(id);
+            let Some(task) = self.state.task(&report.key).filter(is_its) else { continue };
             let state = *states.get(&report.key).unwrap_or(&task.status.state);
             match &report.body {
                 ReportBody::Status(status) => {
                     if state.may_become(status.state) {
                         states.insert(&report.key, status.state);
-                        let mut status = cut(status, &report.key);
+                        let mut status = held_to(status, &report.key);
                         if task.status.state == TaskState::Killing
                             && (status.state, status.reason)
                                 == (TaskState::Killed, Reason::KillRequested)
@@ -66,6 +67,7 @@ impl Leader {
         }
         if through > agent.reported {
             self.drop_excess(step.now, &mut messages);
+            self.note_forgotten_outputs(step.now, &changes);
             self.propose(
                 step,
                 EntryKind::Reported { agent: id, through: ReportSeq(through.0), changes, messages },
@@ -73,37 +75,60 @@ impl Leader {
         }
     }
 
-    /// Messages to a framework that has too many events waiting are dropped, and its events say so.
-    fn drop_excess(&mut self, now: Timestamp, messages: &mut Vec<(TaskKey, Vec<u8>)>) {
-        let full = |state: &crate::State, key: &TaskKey| {
-            state
-                .framework(key.framework)
-                .is_none_or(|framework| framework.queue.len() >= 2 * limits::WAITING_UPDATES)
-        };
-        let dropped: Vec<TaskKey> = messages
-            .iter()
-            .filter(|(key, _)| full(&self.state, key))
-            .map(|(key, _)| key.clone())
-            .collect();
-        if dropped.is_empty() {
-            return;
+    /// Of the names that a framework's tasks gave only the newest are kept; its events say when the oldest go.
+    fn note_forgotten_outputs(&mut self, now: Timestamp, changes: &[TaskChange]) {
+        let mut named: BTreeMap<FrameworkId, usize> = BTreeMap::new();
+        for change in changes.iter().filter(|change| change.status.state.is_final()) {
+            let Some(framework) = self.state.framework(change.framework) else { continue };
+            let outputs = change.status.outputs.iter();
+            let new = outputs.filter(|blob| !framework.blobs.contains_key(&blob.name)).count();
+            *named.entry(change.framework).or_default() += new;
         }
-        messages.retain(|(key, _)| !full(&self.state, key));
-        for key in dropped {
-            let line =
-                format!("a message from task `{}` was dropped: too many events wait", key.task);
-            self.note(now, key.framework, "message-dropped", &line);
+        for (id, new) in named.into_iter().filter(|(_, new)| *new > 0) {
+            let kept = self.state.framework(id).map_or(0, |framework| framework.outputs.len());
+            let gone = (kept + new).saturating_sub(limits::KEPT_OUTPUTS);
+            if gone > 0 {
+                let line = format!(
+                    "the names of the {gone} oldest outputs are forgotten: {} are kept",
+                    limits::KEPT_OUTPUTS
+                );
+                self.note(now, id, "outputs-forgotten", &line);
+            }
+        }
+    }
+
+    /// Messages to a framework of which too many wait, or too many bytes, are dropped, and its events say so.
+    fn drop_excess(&mut self, now: Timestamp, messages: &mut Vec<(TaskKey, Vec<u8>)>) {
+        let mut counts: BTreeMap<FrameworkId, Count> = BTreeMap::new();
+        let mut dropped: BTreeMap<FrameworkId, usize> = BTreeMap::new();
+        messages.retain(|(key, data)| {
+            let id = key.framework;
+            let waiting = || {
+                let framework = self.state.framework(id);
+                framework
+                    .map(|framework| framework.queue.count(Class::Messages))
+                    .unwrap_or_default()
+            };
+            let count = counts.entry(id).or_insert_with(waiting);
+            count.entries += 1;
+            count.bytes += data.len() + key.task.as_str().len();
+            let is_kept = count.entries <= limits::WAITING_MESSAGES
+                && count.bytes <= limits::WAITING_MESSAGE_BYTES;
+            if !is_kept {
+                *dropped.entry(id).or_default() += 1;
+            }
+            is_kept
+        });
+        for (id, count) in dropped {
+            let line = format!("{count} messages of tasks were dropped: too many wait");
+            self.note(now, id, "message-dropped", &line);
         }
     }
 }
 
 /// What an agent says of a task, held to the task's own name and to a bounded message.
-fn cut(status: &TaskStatus, key: &TaskKey) -> TaskStatus {
+fn held_to(status: &TaskStatus, key: &TaskKey) -> TaskStatus {
     let mut status = TaskStatus { task: key.task.clone(), ..status.clone() };
-    let end = (0..=status.message.len().min(1024))
-        .rev()
-        .find(|end| status.message.is_char_boundary(*end))
-        .unwrap_or(0);
-    status.message.truncate(end);
+    cut(&mut status.message);
     status
 }

@@ -3,10 +3,11 @@
 use super::deadlines::Deadline;
 use super::mind::{Beginning, Hosted};
 use super::places::load;
-use super::{Leader, Step};
+use super::{Leader, Step, cut};
 use crate::effect::Effect;
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
+use std::ops::Bound;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::StartCause;
 use tepui_proto::scheduler::{FromScheduler, Level, Open, ToScheduler};
@@ -28,6 +29,7 @@ impl Leader {
             }
             FrameworkPhase::Stopping => {
                 self.mind.stopping.insert(id);
+                self.mind.stops.insert(id, None);
             }
             FrameworkPhase::Held | FrameworkPhase::Ended => {}
         }
@@ -45,6 +47,8 @@ impl Leader {
             unplaced.extend(self.mind.frameworks.keys().copied().filter(waits));
         }
         let mut places = None;
+        // What not even taking offers back would make room for.
+        let mut hopeless: Option<Resources> = None;
         for id in unplaced {
             let Some(framework) = self.state.frameworks.get(&id) else { continue };
             if !framework.is_active() || framework.instance.is_some() {
@@ -60,7 +64,18 @@ impl Leader {
                 framework.submission.memory_bytes,
             );
             let places = places.get_or_insert_with(|| self.places());
-            let Some((agent, held_back)) = places.find(&self.state.ledger, &need) else {
+            let mut place = places.find(&self.state.ledger, &need);
+            if place.is_none() && hopeless.as_ref().is_none_or(|less| !need.contains(less)) {
+                // Schedulers go before offers: what is only on offer is theirs to have.
+                if let Some(agent) = places.find_offered(&self.state.ledger, &need) {
+                    self.rescind_agent(agent);
+                    places.freed();
+                    place = places.find(&self.state.ledger, &need);
+                } else {
+                    hopeless = Some(need.clone());
+                }
+            }
+            let Some((agent, held_back)) = place else {
                 // It is tried again when an agent connects or something is freed.
                 let at = step.now.after(DurationMs(limits::ALLOCATION_INTERVAL_MS));
                 self.mind.deadlines.set(at, Deadline::Restart(id));
@@ -114,6 +129,7 @@ impl Leader {
             agent,
             beginning,
             in_flight: None,
+            has_answered: false,
             told: std::collections::BTreeSet::new(),
         };
         self.mind.framework(id).hosted = Some(hosted);
@@ -195,12 +211,12 @@ impl Leader {
         &mut self,
         step: &mut Step<'_>,
         id: FrameworkId,
-        number: TurnNumber,
+        (incarnation, number): (Incarnation, TurnNumber),
     ) {
         let hosted = self.mind.frameworks.get(&id).and_then(|framework| framework.hosted.as_ref());
         let late = hosted
             .and_then(|hosted| hosted.in_flight.as_ref())
-            .is_some_and(|turn| turn.mark.number == number);
+            .is_some_and(|turn| turn.mark.incarnation == incarnation && turn.mark.number == number);
         if late {
             self.end_instance(step, id, (false, "no answer to a turn came in time"));
         }
@@ -222,8 +238,14 @@ impl Leader {
     /// Ends an instance: its offers come back without a filter, and another begins after a while.
     pub(super) fn end_instance(&mut self, step: &mut Step<'_>, id: FrameworkId, why: (bool, &str)) {
         let (counted, message) = why;
+        let mut message = message.to_owned();
+        cut(&mut message);
         let Some(hosted) = self.mind.framework(id).hosted.take() else { return };
         let incarnation = hosted.incarnation;
+        if let Some(turn) = &hosted.in_flight {
+            let late = Deadline::Answer(id, incarnation, turn.mark.number);
+            self.mind.deadlines.clear(turn.due, late);
+        }
         if let Some(ids) = self.mind.hosting.get_mut(&hosted.agent) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -237,7 +259,7 @@ impl Leader {
                 framework: id,
                 incarnation,
                 counted,
-                message: message.to_owned(),
+                message: message.clone(),
             },
         );
         self.note(
@@ -299,19 +321,39 @@ impl Leader {
             &Refusal::new(Code::FrameworkEnded, "the framework is stopping"),
             step.fx,
         );
-        let Some(framework) = self.state.frameworks.get(&id) else { return };
-        let live = framework.tasks.iter().filter(|(_, task)| task.live.is_some());
-        let keys: Vec<TaskKey> =
-            live.map(|(task, _)| TaskKey { framework: id, task: task.clone() }).collect();
-        self.move_tasks(
-            step,
-            &keys,
-            TaskState::Killing,
-            Reason::FrameworkEnded,
-            "its framework is stopping",
-        );
-        for key in &keys {
-            self.send_kill(key, None, step.fx);
+        // The next settling begins.
+        self.mind.stops.insert(id, None);
+    }
+
+    /// Stops tasks of frameworks that are stopping: so many in a batch, each framework in its turn.
+    pub(super) fn stop_tasks_of_frameworks(&mut self, step: &mut Step<'_>) {
+        let mut left = limits::MOVES;
+        while left > 0
+            && let Some((id, after)) = self.mind.stops.pop_first()
+        {
+            let Some(framework) = self.state.frameworks.get(&id) else { continue };
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let tasks = framework.tasks.range((start, Bound::Unbounded));
+            let live = tasks.filter(|(_, task)| task.live.is_some());
+            let keys: Vec<TaskKey> = live
+                .take(left)
+                .map(|(task, _)| TaskKey { framework: id, task: task.clone() })
+                .collect();
+            if keys.len() == left
+                && let Some(last) = keys.last()
+            {
+                self.mind.stops.insert(id, Some(last.task.clone()));
+                self.mind.deadlines.set(step.now, Deadline::GoOn);
+            }
+            left -= keys.len();
+            let message = "its framework is stopping";
+            self.move_tasks(step, &keys, TaskState::Killing, Reason::FrameworkEnded, message);
+            for key in &keys {
+                self.send_kill(key, None, step.fx);
+            }
+        }
+        if !self.mind.stops.is_empty() {
+            self.mind.deadlines.set(step.now, Deadline::GoOn);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::mind::Check;
 use super::{Leader, Step, reply};
 use crate::effect::{Effect, Effects, ReplyBody};
 use crate::entry::{EntryKind, Submission};
-use crate::input::Ticket;
+use crate::input::{ConnectionId, Ticket};
 use crate::refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
@@ -177,16 +177,17 @@ impl Leader {
 
     pub(super) fn on_check_requested(
         &mut self,
+        step: &mut Step<'_>,
         ticket: Ticket,
         digest: Digest,
         kind: ModuleKind,
-        fx: &mut Effects,
     ) {
         if self.state.modules.contains(&(digest, kind)) {
-            return reply(fx, ticket, Ok(ReplyBody::Done));
+            self.renew_blob(step, digest);
+            return reply(step.fx, ticket, Ok(ReplyBody::Done));
         }
         self.mind.checks.entry((digest, kind)).or_default().tickets.push(ticket);
-        self.ask_for_verdict(digest, kind, fx);
+        self.ask_for_verdict(digest, kind, step.fx);
     }
 
     /// Has the agent with the fewest launches compile a module, unless one does already.
@@ -224,10 +225,15 @@ impl Leader {
     pub(super) fn on_module_checked(
         &mut self,
         step: &mut Step<'_>,
-        digest: Digest,
-        kind: ModuleKind,
+        connection: ConnectionId,
+        (digest, kind): (Digest, ModuleKind),
         verdict: ModuleVerdict,
     ) {
+        // Only who was asked has a say.
+        let asked = self.mind.checks.get(&(digest, kind)).and_then(|check| check.agent);
+        if asked.is_none() || self.mind.connections.get(&connection).copied() != asked {
+            return;
+        }
         match verdict {
             ModuleVerdict::Good { .. } => {
                 if !self.state.modules.contains(&(digest, kind))

@@ -6,10 +6,11 @@ use super::{Leader, Step};
 use crate::effect::Effect;
 use crate::state::{Framework, Waiting};
 use std::ops::Bound;
-use tepui_proto::events::{AgentInfo, Event, Offer, Start};
+use tepui_proto::events::{AgentInfo, AttributeValue, Event, Offer, Start};
 use tepui_proto::scheduler::{ToScheduler, TurnMark};
 use tepui_proto::{
-    AgentHandle, AgentId, DurationMs, FrameworkId, OfferId, RequestId, TaskId, TaskStatus, limits,
+    AgentHandle, AgentId, DurationMs, FrameworkId, OfferId, RequestId, TaskId, TaskStatus,
+    Timestamp, limits,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,8 +18,12 @@ use xxhash_rust::xxh3::xxh3_64;
 const PAGE_TASKS: usize = 512;
 /// Requests of one turn.
 const TURN_REQUESTS: usize = 16;
-/// What an event takes beside its text, when its size is estimated.
-const EVENT_OVERHEAD: usize = 256;
+/// Agents that are told to be lost in one turn.
+const LOST_AGENTS: usize = 64;
+/// Offers that one turn tells to be taken back.
+const RESCINDED: usize = 16_384;
+/// What offers and their agents may take of a turn before no more are told in it. One agent's may take as much again.
+const SOFT_BYTES: usize = limits::TURN_BYTES / 4;
 /// What waiting events may take of a turn; the rest is for offers and requests.
 const WAITING_BYTES: usize = limits::TURN_BYTES / 4;
 
@@ -39,14 +44,14 @@ impl Leader {
         if hosted.in_flight.is_some() {
             return;
         }
-        let incarnation = hosted.incarnation;
+        let (incarnation, has_answered) = (hosted.incarnation, hosted.has_answered);
         let mut events = Vec::new();
         let begun = self.push_beginning(id, &mut events);
         let mut seen = Vec::new();
         let mut requests = Vec::new();
         if begun && let Some(framework) = self.state.frameworks.get(&id) {
             seen = push_waiting(framework, &mut events);
-            requests = self.push_soft(id, &mut events);
+            requests = self.push_soft(step.now, id, &mut events);
         }
         if events.is_empty() {
             return;
@@ -55,12 +60,11 @@ impl Leader {
         let mark =
             TurnMark { term: self.state.term(), incarnation, number: framework.turns.next() };
         let seed = seed(id, mark);
-        self.mind.deadlines.set(
-            step.now.after(DurationMs(limits::TURN_ANSWER_MS)),
-            Deadline::Answer(id, mark.number),
-        );
+        let wait = if has_answered { limits::TURN_ANSWER_MS } else { limits::SCHEDULER_START_MS };
+        let due = step.now.after(DurationMs(wait));
+        self.mind.deadlines.set(due, Deadline::Answer(id, incarnation, mark.number));
         if let Some(hosted) = self.mind.framework(id).hosted.as_mut() {
-            hosted.in_flight = Some(InFlight { mark, seen, requests });
+            hosted.in_flight = Some(InFlight { mark, due, seen, requests });
         }
         step.fx.orders.push(Effect::SendTurn {
             framework: id,
@@ -92,38 +96,58 @@ impl Leader {
                 }));
                 Bound::Unbounded
             }
-            Beginning::TasksAfter(task) => Bound::Excluded(task),
+            Beginning::TasksAfter(None) => Bound::Unbounded,
+            Beginning::TasksAfter(Some(task)) => Bound::Excluded(task),
         };
         let (tasks, next) = page(framework, after);
         let last = next.is_none();
         if let Some(next) = next {
-            hosted.beginning = Beginning::TasksAfter(next);
+            hosted.beginning = Beginning::TasksAfter(Some(next));
         }
         events.push(Event::Tasks { tasks, last });
         last
     }
 
     /// What is the leader's and ends with its term: agents, offers, requests.
-    fn push_soft(&mut self, id: FrameworkId, events: &mut Vec<Event>) -> Vec<RequestId> {
+    fn push_soft(
+        &mut self,
+        now: Timestamp,
+        id: FrameworkId,
+        events: &mut Vec<Event>,
+    ) -> Vec<RequestId> {
         let mind = self.mind.framework(id);
-        events.extend(std::mem::take(&mut mind.lost_agents).into_iter().map(Event::AgentLost));
+        for _ in 0..LOST_AGENTS {
+            events.extend(mind.lost_agents.pop_first().map(Event::AgentLost));
+        }
         let offers: Vec<OfferId> =
             mind.new_offers.iter().copied().take(limits::TURN_OFFERS).collect();
         let mut told = Vec::with_capacity(offers.len());
         let mut agents = Vec::new();
+        let (mut bytes, mut known) = (0, 0);
         for offer in offers {
+            if bytes > SOFT_BYTES {
+                // The rest comes with the next turn.
+                break;
+            }
             self.mind.framework(id).new_offers.remove(&offer);
-            told.extend(self.tell_offer(id, offer, &mut agents));
+            if let Some(offer) = self.tell_offer(now, id, offer, &mut agents) {
+                bytes += offer_bytes(&offer);
+                told.push(offer);
+            }
+            bytes += agents.get(known..).unwrap_or_default().iter().map(agent_bytes).sum::<usize>();
+            known = agents.len();
         }
         let mind = self.mind.framework(id);
         if !agents.is_empty() {
             events.push(Event::Agents(agents));
         }
         if !mind.rescinded.is_empty() {
-            events.push(Event::Rescinded(std::mem::take(&mut mind.rescinded)));
+            let rest = mind.rescinded.split_off(mind.rescinded.len().min(RESCINDED));
+            events.push(Event::Rescinded(std::mem::replace(&mut mind.rescinded, rest)));
         }
         if !mind.new_inverse.is_empty() {
-            events.push(Event::InverseOffers(std::mem::take(&mut mind.new_inverse)));
+            let rest = mind.new_inverse.split_off(mind.new_inverse.len().min(limits::TURN_OFFERS));
+            events.push(Event::InverseOffers(std::mem::replace(&mut mind.new_inverse, rest)));
         }
         if !told.is_empty() {
             events.push(Event::Offers(told));
@@ -142,7 +166,7 @@ impl Leader {
                 events.push(Event::Request(request));
             }
         }
-        if !mind.new_requests.is_empty() || !mind.new_offers.is_empty() {
+        if mind.has_more() {
             self.mind.touched.insert(id);
         }
         requests
@@ -151,13 +175,14 @@ impl Leader {
     /// An offer as the scheduler is told of it, and its agent if it does not know that one.
     fn tell_offer(
         &mut self,
+        now: Timestamp,
         id: FrameworkId,
         offer_id: OfferId,
         agents: &mut Vec<AgentInfo>,
     ) -> Option<Offer> {
         let framework = self.state.frameworks.get(&id)?;
         let offer = self.mind.offers.get_mut(offer_id)?;
-        offer.told = true;
+        offer.told = Some((framework.turns.next(), now));
         let agent: AgentId = offer.agent;
         let role = framework.submission.roles.iter().position(|role| *role == offer.role)?;
         let told = Offer {
@@ -196,15 +221,15 @@ fn page(framework: &Framework, after: Bound<TaskId>) -> (Vec<TaskStatus>, Option
 /// Waiting events, oldest first, then by kind; the order within a kind stays. Says which they are.
 fn push_waiting(framework: &Framework, events: &mut Vec<Event>) -> Vec<u64> {
     // Beside them: agents lost, agents, rescinded, offers, requests.
-    let most = limits::TURN_EVENTS - TURN_REQUESTS - 8;
+    let most = limits::TURN_EVENTS - TURN_REQUESTS - LOST_AGENTS - 8;
     let mut bytes = 0;
     let mut taken: Vec<(u64, &Waiting)> = Vec::new();
-    for (seq, waiting) in &framework.queue {
-        bytes += EVENT_OVERHEAD + text_bytes(waiting);
+    for (seq, waiting) in framework.queue.iter() {
+        bytes += waiting.weight();
         if taken.len() >= most || (bytes > WAITING_BYTES && !taken.is_empty()) {
             break;
         }
-        taken.push((*seq, waiting));
+        taken.push((seq, waiting));
     }
     let seen = taken.iter().map(|(seq, _)| *seq).collect();
     taken.sort_by_key(|(seq, waiting)| (waiting.rank(), *seq));
@@ -212,16 +237,25 @@ fn push_waiting(framework: &Framework, events: &mut Vec<Event>) -> Vec<u64> {
     seen
 }
 
-fn text_bytes(waiting: &Waiting) -> usize {
-    match waiting {
-        Waiting::Update(status) => {
-            let outputs: usize = status.outputs.iter().map(|blob| blob.name.len() + 48).sum();
-            status.message.len() + status.task.as_str().len() + outputs
-        }
-        Waiting::Message(message) => message.data.len(),
-        Waiting::Timer(name) => name.len(),
-        Waiting::Refusal(refusal) => refusal.message.len(),
-    }
+/// What an offer takes of a turn, about.
+fn offer_bytes(offer: &Offer) -> usize {
+    let pools = offer.pools.iter().map(|(kind, amount)| {
+        let roles = kind.reserved_for.iter().map(|role| role.as_str().len());
+        roles.sum::<usize>() + amount.weight() + limits::ITEM_BYTES
+    });
+    offer.resources.weight() + pools.sum::<usize>() + limits::ENTRY_BYTES
+}
+
+/// What an agent takes of a turn, about.
+fn agent_bytes(agent: &AgentInfo) -> usize {
+    let value = |value: &AttributeValue| match value {
+        AttributeValue::Text(text) => text.len(),
+        AttributeValue::Milli(_) => 0,
+        AttributeValue::Ranges(ranges) => ranges.len() * limits::ENTRY_BYTES,
+    };
+    let attributes =
+        agent.attributes.iter().map(|(name, of)| name.len() + value(of) + limits::ENTRY_BYTES);
+    agent.id.len() + agent.hostname.len() + attributes.sum::<usize>() + limits::ENTRY_BYTES
 }
 
 /// The guest's only chance, the same for whoever replays the turn.

@@ -135,6 +135,20 @@ impl State {
         self.with_agent(id, |agent| agent.reachable = false);
     }
 
+    /// Nothing is on it, nothing was made of it, and it has been away for long.
+    pub(super) fn apply_forgotten(&mut self, id: AgentId) {
+        if self.provisions.contains_key(&id)
+            || self.agents.get(&id).is_none_or(|agent| !agent.launches.is_empty())
+        {
+            return;
+        }
+        if let Some(agent) = self.agents.remove(&id) {
+            self.digest.remove(&agent.mark(id));
+            self.agent_names.remove(&agent.name);
+            self.ledger.remove_agent(id);
+        }
+    }
+
     pub(super) fn apply_reported(&mut self, id: AgentId, through: ReportSeq) {
         self.with_agent(id, |agent| agent.reported = agent.reported.max(through));
     }

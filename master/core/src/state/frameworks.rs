@@ -1,7 +1,7 @@
 //! Frameworks: what was submitted, where it is in its life, its scheduler's instance, its durable keys.
 
 use super::digest::StateDigest;
-use super::{State, Task, Waiting};
+use super::{Queue, State, Task};
 use crate::entry::{Completed, Submission};
 use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,8 @@ use tepui_proto::calls::Want;
 use tepui_proto::events::StartCause;
 use tepui_proto::tasks::Blob;
 use tepui_proto::{
-    AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, Tenant, Timestamp,
-    TurnNumber,
+    AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, TaskState, Tenant,
+    Timestamp, TurnNumber,
 };
 
 /// A scheduler's instance, where it was placed.
@@ -74,8 +74,8 @@ pub struct Framework {
     pub blobs: BTreeMap<String, KeptBlob>,
     /// Names that its tasks gave, oldest first.
     pub outputs: VecDeque<String>,
-    /// Events that wait, by sequence number.
-    pub queue: BTreeMap<u64, Waiting>,
+    /// Events that wait.
+    pub queue: Queue,
     /// The last sequence number that was given out.
     pub next_event: u64,
     /// When they ring.
@@ -90,6 +90,14 @@ pub struct Framework {
     pub live: usize,
     /// Those that ended, oldest first.
     pub ended: VecDeque<TaskId>,
+    /// How many are in each state; of the final ones, all that ever were.
+    pub counts: BTreeMap<TaskState, u64>,
+    /// What the records of live tasks take; follows from them.
+    #[serde(skip)]
+    pub(crate) live_bytes: usize,
+    /// What the records of ended ones take.
+    #[serde(skip)]
+    pub(crate) ended_bytes: usize,
     /// When it was submitted first.
     pub submitted_at: Timestamp,
     /// When it ended.
@@ -148,6 +156,22 @@ impl Framework {
                 self.blobs.remove(&oldest);
             }
         }
+    }
+
+    /// After it was read: what follows from the rest.
+    pub(super) fn recount(&mut self) {
+        self.queue.recount();
+        self.live_bytes = self.tasks.values().filter_map(Task::live_weight).sum();
+        let ended = self.tasks.values().filter(|task| task.live.is_none());
+        self.ended_bytes = ended.map(Task::ended_weight).sum();
+    }
+
+    /// Counts a task in another state than before.
+    pub(super) fn count(&mut self, from: Option<TaskState>, to: TaskState) {
+        if let Some(before) = from.and_then(|from| self.counts.get_mut(&from)) {
+            *before = before.saturating_sub(1);
+        }
+        *self.counts.entry(to).or_default() += 1;
     }
 
     pub(super) fn mark(&self) -> impl Serialize + '_ {
@@ -236,7 +260,7 @@ impl State {
             keys_bytes: 0,
             blobs: self.named_blobs(submission),
             outputs: VecDeque::new(),
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
             next_event: 0,
             timers: BTreeMap::new(),
             wants: None,
@@ -244,6 +268,9 @@ impl State {
             tasks: BTreeMap::new(),
             live: 0,
             ended: VecDeque::new(),
+            counts: BTreeMap::new(),
+            live_bytes: 0,
+            ended_bytes: 0,
             submitted_at: self.now,
             ended_at: None,
         };
@@ -365,6 +392,7 @@ impl State {
             let Some(id) = self.ended_frameworks.pop_front() else { break };
             let Some(framework) = self.frameworks.remove(&id) else { continue };
             framework.undigest_all(&mut self.digest);
+            self.retained -= framework.ended.len();
             let name = (framework.submission.tenant, framework.submission.name);
             if self.names.get(&name) == Some(&id) {
                 self.names.remove(&name);

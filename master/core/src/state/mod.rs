@@ -1,6 +1,6 @@
 //! The cluster's durable state: what every master agrees on.
 //!
-//! Owns tenants' frameworks with their durable keys and waiting events, tasks, agents, blobs, modules, weights. Changes
+//! Owns tenants' frameworks with their durable keys and waiting events, tasks, agents, blobs, modules. Changes
 //! only by [`State::apply`], which never refuses: what does not fit the state is passed over, the same way everywhere.
 //! Its one surprise: the digest is kept as the state changes, a sum over objects, so comparing it costs nothing.
 
@@ -15,24 +15,21 @@ mod turns;
 pub use agents::Agent;
 pub use frameworks::{Framework, Instance, KeptBlob};
 pub use provisions::Provision;
-pub use queue::Waiting;
+pub use queue::{Class, Count, Queue, Waiting};
 pub(crate) use tasks::decided;
 pub use tasks::{Live, Task};
 
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{self, Entry, EntryKind};
 use crate::ledger::{Holder, Ledger};
 use crate::policy::Policy;
 use digest::StateDigest;
-use provisions::Appendix;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tepui_proto::control::ModuleKind;
-use tepui_proto::{
-    AgentId, Bundle, Digest, FrameworkId, Role, TaskKey, Tenant, Term, Timestamp, limits,
-};
+use tepui_proto::{AgentId, Bundle, Digest, FrameworkId, TaskKey, Tenant, Term, Timestamp, limits};
 
-/// The version of snapshots that this master writes. It reads version 1 as well, which ends before the appendix.
-const SNAPSHOT_VERSION: u16 = 2;
+/// The version of snapshots that this master writes and reads. Nothing was deployed with an earlier one.
+const SNAPSHOT_VERSION: u16 = 3;
 
 /// Bounds that `apply` uses; in the state, so that masters of different builds agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +40,12 @@ pub struct Bounds {
     pub ended_tasks_all: usize,
     /// Ended frameworks kept.
     pub ended_frameworks: usize,
-    /// Waiting updates of one framework beyond which only a task's latest is kept.
+    /// Waiting updates of one framework beyond which only a task's latest is kept ...
     pub waiting_updates: usize,
+    /// ... and the same in bytes.
+    pub waiting_update_bytes: usize,
+    /// Records of ended tasks kept per framework, in bytes.
+    pub ended_task_bytes: usize,
     /// Counted failures in a row after which a framework is held.
     pub failures_held: u32,
     /// Names of outputs that a framework keeps.
@@ -60,6 +61,8 @@ impl Default for Bounds {
             ended_tasks_all: limits::ENDED_TASKS_ALL,
             ended_frameworks: limits::ENDED_FRAMEWORKS,
             waiting_updates: limits::WAITING_UPDATES,
+            waiting_update_bytes: limits::WAITING_UPDATE_BYTES,
+            ended_task_bytes: limits::ENDED_TASK_BYTES,
             failures_held: limits::FAILURES_HELD,
             kept_outputs: limits::KEPT_OUTPUTS,
             ended_state_ms: limits::ENDED_STATE_MS,
@@ -80,7 +83,7 @@ pub struct BlobRecord {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Another version.
-    #[error("a snapshot of version {0}; this master reads up to {SNAPSHOT_VERSION}")]
+    #[error("a snapshot of version {0}; this master reads {SNAPSHOT_VERSION}")]
     Version(u16),
     /// Damaged.
     #[error("a snapshot cannot be read")]
@@ -101,33 +104,39 @@ pub struct State {
     pub(crate) agent_names: BTreeMap<String, AgentId>,
     pub(crate) blobs: BTreeMap<Digest, BlobRecord>,
     pub(crate) modules: BTreeSet<(Digest, ModuleKind)>,
-    /// Always empty: in version 1 weights were here, and nothing set them.
-    weights: BTreeMap<Role, u64>,
-    /// Oldest first.
+    /// Oldest first. Tasks that their framework has forgotten already may still stand here.
     pub(crate) ended_tasks: VecDeque<TaskKey>,
     /// Oldest first.
     pub(crate) ended_frameworks: VecDeque<FrameworkId>,
     pub(crate) last_framework: FrameworkId,
     pub(crate) last_agent: AgentId,
     digest: StateDigest,
+    pub(crate) policy: Policy,
+    /// What was made of agents; who is not here is as it says itself.
+    pub(crate) provisions: BTreeMap<AgentId, Provision>,
+    /// What tasks hold that do not hold just what anyone may use.
+    pooled: BTreeMap<TaskKey, Bundle>,
     /// What is used follows from tasks and instances; what is offered is the mind's.
     #[serde(skip)]
     pub(crate) ledger: Ledger,
-    /// This and what follows is the appendix of a snapshot, so that those of version 1 can be read.
+    /// How many ended tasks are kept; follows from the frameworks.
     #[serde(skip)]
-    pub(crate) policy: Policy,
-    /// What was made of agents; who is not here is as it says itself.
-    #[serde(skip)]
-    pub(crate) provisions: BTreeMap<AgentId, Provision>,
-    /// What tasks hold that do not hold just what anyone may use.
-    #[serde(skip)]
-    pooled: BTreeMap<TaskKey, Bundle>,
+    pub(crate) retained: usize,
 }
 
 impl State {
     /// An empty cluster.
     pub fn new() -> Self {
         Self { version: SNAPSHOT_VERSION, ..Self::default() }
+    }
+
+    /// A cluster that has these blobs, and has accepted some of them as modules: what simulations begin with.
+    pub fn with_modules(
+        modules: impl IntoIterator<Item = (Digest, Option<ModuleKind>, u64)>,
+    ) -> Self {
+        let mut state = Self::new();
+        entry::of_modules(modules).iter().for_each(|entry| state.apply(entry));
+        state
     }
 
     /// From a snapshot. Offers that were out are free again.
@@ -137,19 +146,13 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let (version, _) =
             postcard::take_from_bytes::<u16>(bytes).map_err(|_unreadable| StateError::Body)?;
-        if version == 0 || version > SNAPSHOT_VERSION {
+        if version != SNAPSHOT_VERSION {
             return Err(StateError::Version(version));
         }
-        let (mut state, rest) =
-            postcard::take_from_bytes::<Self>(bytes).map_err(|_unreadable| StateError::Body)?;
-        if version > 1 {
-            let appendix: Appendix =
-                postcard::from_bytes(rest).map_err(|_unreadable| StateError::Body)?;
-            state.policy = appendix.policy;
-            state.provisions = appendix.provisions;
-            state.pooled = appendix.pooled;
-        }
-        state.version = SNAPSHOT_VERSION;
+        let mut state: Self =
+            postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
+        state.frameworks.values_mut().for_each(Framework::recount);
+        state.retained = state.frameworks.values().map(|framework| framework.ended.len()).sum();
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)
     }
@@ -159,13 +162,7 @@ impl State {
     /// # Errors
     /// [`StateError::Body`], if the serialiser fails.
     pub fn encode(&self) -> Result<Vec<u8>, StateError> {
-        let appendix = Appendix {
-            policy: self.policy.clone(),
-            provisions: self.provisions.clone(),
-            pooled: self.pooled.clone(),
-        };
-        let bytes = postcard::to_stdvec(self).map_err(|_unreadable| StateError::Body)?;
-        postcard::to_extend(&appendix, bytes).map_err(|_unreadable| StateError::Body)
+        postcard::to_stdvec(self).map_err(|_unreadable| StateError::Body)
     }
 
     /// A sum over all objects. Masters at the same index have the same one.
@@ -270,6 +267,7 @@ impl State {
             EntryKind::AgentAdmitted { agent, name } => self.apply_admitted(*agent, name),
             EntryKind::AgentJoined(joined) => self.apply_joined(joined),
             EntryKind::AgentUnreachable(agent) => self.apply_unreachable(*agent),
+            EntryKind::AgentForgotten(agent) => self.apply_forgotten(*agent),
             EntryKind::Reported { agent, through, changes, messages } => {
                 self.apply_reported(*agent, *through);
                 for change in changes {

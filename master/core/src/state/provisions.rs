@@ -9,7 +9,6 @@ use crate::entry::{Conversion, PooledTurn};
 use crate::ledger::held_back;
 use crate::policy::RolePolicy;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use tepui_proto::events::Unavailability;
 use tepui_proto::roles::AgentMode;
 use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, TaskKey};
@@ -175,12 +174,4 @@ impl State {
             fresh.add(&("pooled", key, bundle));
         }
     }
-}
-
-/// What follows the rest in a snapshot of version 2.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Appendix {
-    pub(super) policy: crate::policy::Policy,
-    pub(super) provisions: BTreeMap<AgentId, Provision>,
-    pub(super) pooled: BTreeMap<TaskKey, Bundle>,
 }

@@ -1,7 +1,10 @@
 //! Events that wait for a committed turn: updates, messages, timers, refusals, each with a sequence number.
+//!
+//! Each class of them is counted, in entries and bytes, so that the leader can refuse what would lead to too many.
 
-use super::{Framework, State};
+use super::{Bounds, Framework, State};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tepui_proto::events::{Event, Message, Refusal};
 use tepui_proto::{FrameworkId, TaskId, TaskKey, TaskStatus};
 
@@ -38,6 +41,124 @@ impl Waiting {
             Self::Refusal(_) => 3,
         }
     }
+
+    /// What it takes in memory and in a turn, about.
+    pub fn weight(&self) -> usize {
+        let text = match self {
+            Self::Update(status) => status.weight(),
+            Self::Message(message) => message.task.as_str().len() + message.data.len(),
+            Self::Timer(name) => name.len(),
+            Self::Refusal(refusal) => refusal.code.len() + refusal.message.len(),
+        };
+        text + EVENT_BYTES
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            // A task that never got to an agent is its scheduler's own doing.
+            Self::Update(status) if status.agent.is_none() => Class::Refusals,
+            Self::Update(_) => Class::Updates,
+            Self::Message(_) => Class::Messages,
+            Self::Timer(_) => Class::Timers,
+            Self::Refusal(_) => Class::Refusals,
+        }
+    }
+}
+
+/// What an event takes beside its text.
+const EVENT_BYTES: usize = 256;
+
+/// Who makes events, and so what bounds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// What became of tasks that were launched: bounded by the tasks there are.
+    Updates,
+    /// What tasks say: dropped beyond a bound.
+    Messages,
+    /// Timers that rang: with those that are set, as many as a framework may have.
+    Timers,
+    /// What a framework's own calls led to: a turn that could lead to too many is refused.
+    Refusals,
+}
+
+/// Entries and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many.
+    pub entries: usize,
+    /// How much, about.
+    pub bytes: usize,
+}
+
+/// Events that wait for one framework, by sequence number.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Queue {
+    events: BTreeMap<u64, Waiting>,
+    /// Follows from the events.
+    #[serde(skip)]
+    counts: BTreeMap<Class, Count>,
+}
+
+impl Queue {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Waiting)> {
+        self.events.iter().map(|(seq, event)| (*seq, event))
+    }
+
+    /// Those of a class.
+    pub fn count(&self, class: Class) -> Count {
+        self.counts.get(&class).copied().unwrap_or_default()
+    }
+
+    /// Names of timers that rang.
+    pub fn timers(&self) -> impl Iterator<Item = &str> {
+        // Mostly there is none; then nothing is looked at.
+        let some = self.count(Class::Timers).entries > 0;
+        some.then(|| self.events.values()).into_iter().flatten().filter_map(|event| match event {
+            Waiting::Timer(name) => Some(name.as_str()),
+            Waiting::Update(_) | Waiting::Message(_) | Waiting::Refusal(_) => None,
+        })
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// After it was read.
+    pub(super) fn recount(&mut self) {
+        self.counts.clear();
+        for event in self.events.values() {
+            let count = self.counts.entry(event.class()).or_default();
+            count.entries += 1;
+            count.bytes += event.weight();
+        }
+    }
+
+    fn insert(&mut self, seq: u64, event: Waiting) {
+        let count = self.counts.entry(event.class()).or_default();
+        count.entries += 1;
+        count.bytes += event.weight();
+        self.events.insert(seq, event);
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<Waiting> {
+        let event = self.events.remove(&seq)?;
+        if let Some(count) = self.counts.get_mut(&event.class()) {
+            count.entries -= 1;
+            count.bytes -= event.weight();
+        }
+        Some(event)
+    }
 }
 
 impl Framework {
@@ -48,12 +169,14 @@ impl Framework {
     }
 
     /// Queues a task's status. A final one always gets in; beyond the bound of the others only a task's latest is kept.
-    pub(super) fn wait_update(&mut self, task: &TaskId, bound: usize) {
+    pub(super) fn wait_update(&mut self, task: &TaskId, bound: Bounds) {
         let Some(record) = self.tasks.get_mut(task) else { return };
         let status = record.status.clone();
-        let earlier = record.queued.filter(|_| self.queue.len() >= bound);
-        if let Some(seq) = earlier {
-            self.queue.remove(&seq);
+        let updates = self.queue.count(Class::Updates);
+        let is_full = self.queue.len() >= bound.waiting_updates
+            || updates.bytes >= bound.waiting_update_bytes;
+        if let Some(seq) = record.queued.filter(|_| is_full) {
+            self.queue.remove(seq);
         }
         record.queued = Some(self.next_event + 1);
         self.wait(Waiting::Update(Box::new(status)));
@@ -62,7 +185,7 @@ impl Framework {
     /// Takes what a committed turn has seen out of the queue.
     pub(super) fn seen(&mut self, seqs: &[u64]) {
         for seq in seqs {
-            if let Some(Waiting::Update(status)) = self.queue.remove(seq)
+            if let Some(Waiting::Update(status)) = self.queue.remove(*seq)
                 && let Some(task) = self.tasks.get_mut(&status.task)
                 && task.queued == Some(*seq)
             {

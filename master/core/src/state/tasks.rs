@@ -1,7 +1,6 @@
 //! Tasks: their table and their legal transitions.
 
 use super::State;
-use super::digest::StateDigest;
 use crate::entry::TaskChange;
 use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
@@ -46,6 +45,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// What the record of a live one takes.
+    pub(crate) fn live_weight(&self) -> Option<usize> {
+        self.live.as_ref().map(|live| live.spec.weight())
+    }
+
+    /// What the record takes once it has ended.
+    pub(crate) fn ended_weight(&self) -> usize {
+        self.status.weight() + self.name.len() + self.role.as_str().len()
+    }
+
     pub(super) fn mark(&self, framework: FrameworkId) -> impl Serialize + '_ {
         let status = (self.status.state, self.status.reason, self.status.exit_code);
         ("task", framework, &self.status.task, status, self.agent, self.launch)
@@ -60,7 +69,7 @@ impl State {
 
     /// Changes a task's status if the change is legal, and lets go of what an ended one held.
     pub(super) fn apply_change(&mut self, change: &TaskChange) {
-        let (now, bound) = (self.now, self.bounds.waiting_updates);
+        let (now, bound) = (self.now, self.bounds);
         let Some(framework) = self.frameworks.get_mut(&change.framework) else { return };
         let id = &change.status.task;
         let task = framework.tasks.get(id);
@@ -71,6 +80,8 @@ impl State {
         let Some(task) = framework.tasks.get_mut(id) else { return };
         self.digest.remove(&task.mark(change.framework));
         let agent = task.status.agent.take();
+        let before = task.status.state;
+        let weight = task.live_weight().unwrap_or_default();
         task.status = TaskStatus { at: now, agent, ..change.status.clone() };
         self.digest.add(&task.mark(change.framework));
         if change.status.state.is_final() {
@@ -88,8 +99,10 @@ impl State {
             }
             let outputs = task.status.outputs.clone();
             framework.live -= 1;
+            framework.live_bytes -= weight;
             framework.keep_outputs(outputs, self.bounds.kept_outputs);
         }
+        framework.count(Some(before), change.status.state);
         framework.wait_update(id, bound);
         self.digest.add(&framework.mark());
         if change.status.state.is_final() {
@@ -98,38 +111,48 @@ impl State {
         }
     }
 
-    /// Remembers an ended task, and forgets the oldest beyond the bounds.
+    /// Remembers an ended task, and forgets the oldest beyond the bounds: of its framework, and of all together.
     pub(super) fn retain_ended(&mut self, framework: FrameworkId, task: TaskId) {
-        self.ended_tasks.push_back(TaskKey { framework, task: task.clone() });
-        if let Some(record) = self.frameworks.get_mut(&framework) {
-            record.ended.push_back(task);
-            if record.ended.len() > self.bounds.ended_tasks
-                && let Some(oldest) = record.ended.pop_front()
-            {
-                forget(record, framework, &oldest, &mut self.digest);
+        let Some(record) = self.frameworks.get_mut(&framework) else { return };
+        record.ended_bytes += record.tasks.get(&task).map_or(0, Task::ended_weight);
+        record.ended.push_back(task.clone());
+        self.retained += 1;
+        self.ended_tasks.push_back(TaskKey { framework, task });
+        while let Some(record) = self.frameworks.get(&framework)
+            && (record.ended.len() > self.bounds.ended_tasks
+                || record.ended_bytes > self.bounds.ended_task_bytes)
+            && record.ended.len() > 1
+        {
+            self.forget_oldest(framework);
+        }
+        // Entries of tasks that their framework has forgotten already count for nothing.
+        while self.retained > self.bounds.ended_tasks_all {
+            let Some(oldest) = self.ended_tasks.pop_front() else { break };
+            if self.is_oldest(&oldest) {
+                self.forget_oldest(oldest.framework);
             }
         }
-        // Entries of tasks that their framework has forgotten already are passed over.
-        while self.ended_tasks.len() > self.bounds.ended_tasks_all {
-            let Some(oldest) = self.ended_tasks.pop_front() else { break };
-            if let Some(record) = self.frameworks.get_mut(&oldest.framework)
-                && record.ended.front() == Some(&oldest.task)
-            {
-                record.ended.pop_front();
-                forget(record, oldest.framework, &oldest.task, &mut self.digest);
-            }
+        if self.ended_tasks.len() > 2 * self.bounds.ended_tasks_all.max(self.bounds.ended_tasks) {
+            let all = std::mem::take(&mut self.ended_tasks);
+            let is_kept = |key: &TaskKey| self.task(key).is_some_and(|task| task.live.is_none());
+            self.ended_tasks = all.into_iter().filter(is_kept).collect();
         }
     }
-}
 
-fn forget(
-    record: &mut super::Framework,
-    framework: FrameworkId,
-    task: &TaskId,
-    digest: &mut StateDigest,
-) {
-    if let Some(task) = record.tasks.remove(task) {
-        digest.remove(&task.mark(framework));
+    fn is_oldest(&self, key: &TaskKey) -> bool {
+        let record = self.frameworks.get(&key.framework);
+        record.is_some_and(|record| record.ended.front() == Some(&key.task))
+    }
+
+    /// Forgets the task of a framework that ended first.
+    fn forget_oldest(&mut self, id: FrameworkId) {
+        let Some(record) = self.frameworks.get_mut(&id) else { return };
+        let Some(oldest) = record.ended.pop_front() else { return };
+        self.retained -= 1;
+        if let Some(task) = record.tasks.remove(&oldest) {
+            record.ended_bytes -= task.ended_weight();
+            self.digest.remove(&task.mark(id));
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl State {
         self.apply_refused_tasks(id, turn);
         self.apply_kills(id, turn);
         self.apply_writes(id, turn);
-        let bound = self.bounds.waiting_updates;
+        let bound = self.bounds;
         self.with_framework(id, |framework| {
             for refusal in &turn.refusals {
                 framework.wait(Waiting::Refusal(refusal.clone()));
@@ -101,6 +101,8 @@ impl State {
         self.digest.add(&task.mark(id));
         self.with_framework(id, |framework| {
             framework.live += 1;
+            framework.live_bytes += task.live_weight().unwrap_or_default();
+            framework.count(None, TaskState::Staging);
             framework.tasks.insert(task_id, task);
             let wants = framework.wants.iter_mut().flatten();
             if let Some(want) = wants.into_iter().find(|want| Some(want.id) == launch.want) {
@@ -111,7 +113,7 @@ impl State {
 
     /// Tasks that never ran are told and kept like ended ones.
     fn apply_refused_tasks(&mut self, id: FrameworkId, turn: &Turn) {
-        let (now, bound) = (self.now, self.bounds.waiting_updates);
+        let (now, bound) = (self.now, self.bounds);
         for (role, name, status) in &turn.refused_tasks {
             let status = TaskStatus { at: now, ..status.clone() };
             let Some(framework) = self.frameworks.get_mut(&id) else { return };
@@ -135,6 +137,7 @@ impl State {
             };
             self.digest.add(&task.mark(id));
             self.with_framework(id, |framework| {
+                framework.count(None, task.status.state);
                 framework.tasks.insert(task_id.clone(), task);
                 framework.wait_update(&task_id, bound);
             });

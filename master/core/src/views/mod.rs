@@ -8,7 +8,6 @@ use crate::input::ConnectionId;
 use crate::leader::Leader;
 use crate::state::Task;
 use roles::amount;
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use tepui_proto::api::{BlobView, ClusterView, EventView, FrameworkView, Page, TaskView};
 use tepui_proto::control::ModuleKind;
@@ -45,14 +44,11 @@ impl Leader {
 
     pub(crate) fn framework_view_of(&self, id: FrameworkId) -> Option<FrameworkView> {
         let framework = self.state.frameworks.get(&id)?;
-        let mut tasks: BTreeMap<String, u64> = BTreeMap::new();
-        let mut used = Resources::default();
-        for task in framework.tasks.values() {
-            *tasks.entry(task.status.state.as_str().to_owned()).or_default() += 1;
-            if task.live.is_some() {
-                used = add_scalars(&used, &task.resources);
-            }
-        }
+        // Of those that ended, also the ones that are not kept any more.
+        let counts = framework.counts.iter().filter(|(_, count)| **count > 0);
+        let tasks = counts.map(|(state, count)| (state.as_str().to_owned(), *count)).collect();
+        let live = framework.tasks.values().filter(|task| task.live.is_some());
+        let used = live.fold(Resources::default(), |sum, task| add_scalars(&sum, &task.resources));
         let agent =
             framework.instance.as_ref().and_then(|instance| self.state.agents.get(&instance.agent));
         Some(FrameworkView {
@@ -219,11 +215,7 @@ impl Leader {
                 active as u64,
             ),
             gauge("tepui_tasks_live", "Tasks that have not ended.", live as u64),
-            gauge(
-                "tepui_tasks_retained",
-                "Ended tasks that are kept.",
-                self.state.ended_tasks.len() as u64,
-            ),
+            gauge("tepui_tasks_retained", "Ended tasks that are kept.", self.state.retained as u64),
             gauge(
                 "tepui_events_waiting",
                 "Events that no committed turn has seen.",

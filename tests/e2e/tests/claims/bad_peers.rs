@@ -86,6 +86,7 @@ fn hello(resources: Resources) -> AgentMessage {
         domain: None,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
+        has_more_tasks: false,
         reports: Vec::new(),
     }))
 }

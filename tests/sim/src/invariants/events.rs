@@ -1,7 +1,7 @@
 //! A final update is told in a committed turn, once; the order per task is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_master_core::{Effect, Entry};
+use tepui_master_core::{Effect, Entry, State};
 use tepui_proto::events::Event;
 use tepui_proto::scheduler::ToScheduler;
 use tepui_proto::{FrameworkId, TaskId, TaskState};
@@ -13,7 +13,8 @@ pub struct Events {
     sent: BTreeMap<FrameworkId, (u64, Vec<(TaskId, TaskState)>)>,
     finals: BTreeSet<(FrameworkId, TaskId)>,
     launched: BTreeSet<(FrameworkId, TaskId)>,
-    completed: BTreeSet<FrameworkId>,
+    /// Tasks that had not ended when their framework said that it is done: nobody is told of their ends.
+    cut_short: BTreeSet<(FrameworkId, TaskId)>,
 }
 
 impl Events {
@@ -33,7 +34,7 @@ impl Events {
     }
 
     /// A turn is committed: what it saw is told.
-    pub fn committed(&mut self, entry: &Entry) {
+    pub fn committed(&mut self, entry: &Entry, state: &State) {
         let Some(turn) = entry.kind.turn() else { return };
         let (number, updates) = self.sent.get(&turn.framework).expect("a turn that was never sent");
         assert_eq!(*number, turn.number.0, "a turn other than the one in flight was committed");
@@ -50,16 +51,17 @@ impl Events {
         self.launched
             .extend(turn.launches.iter().map(|launch| (turn.framework, launch.spec.id.clone())));
         if turn.completed.is_some() {
-            self.completed.insert(turn.framework);
+            let tasks = state.framework(turn.framework).into_iter().flat_map(|f| &f.tasks);
+            let live = tasks.filter(|(_, task)| task.live.is_some());
+            self.cut_short.extend(live.map(|(id, _)| (turn.framework, id.clone())));
         }
     }
 
-    /// Every launched task's end was told, unless its framework had said that it is done.
+    /// Every launched task's end was told, unless its framework had said before that it is done.
     pub fn at_rest(&self) {
-        let untold = self
-            .launched
-            .difference(&self.finals)
-            .find(|(framework, _)| !self.completed.contains(framework));
+        assert!(self.launched.len() > self.cut_short.len(), "nothing was to be told");
+        let mut untold = self.launched.difference(&self.finals);
+        let untold = untold.find(|key| !self.cut_short.contains(key));
         assert!(untold.is_none(), "the end of {untold:?} was never told");
     }
 }

@@ -1,4 +1,5 @@
-//! What operators do with roles and agents, and what the leader does with guarantees: through the narrow waist.
+//! What operators do with roles and agents, what the leader does with guarantees, and what it lets nobody do: through the
+//! narrow waist.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,6 +9,7 @@
 )]
 
 mod agents;
+mod bounds;
 mod maintenance;
 mod preemption;
 mod reservations;

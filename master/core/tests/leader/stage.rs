@@ -4,17 +4,19 @@
 mod desk;
 
 use std::collections::BTreeMap;
+use tepui_master_core::entry::of_modules;
 use tepui_master_core::{
     ConnectionId, Effect, Effects, Entry, Input, Leader, Refusal, State, Ticket,
 };
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation, Response, Want};
 use tepui_proto::control::{
-    Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody, TaskReport,
+    Hello, Launch, MasterMessage, ModuleKind, Report, ReportBody, TaskReport,
 };
-use tepui_proto::events::{AgentInfo, Event, InverseOffer, Offer, Request};
+use tepui_proto::events::{AgentInfo, Event, InverseOffer, Offer, Refusal as Refused, Request};
 use tepui_proto::roles::RoleChange;
 use tepui_proto::scheduler::{FromScheduler, ToScheduler, TurnMark, TurnUsage};
+use tepui_proto::tasks::Blob;
 use tepui_proto::{
     AgentId, Bundle, Call, Digest, DurationMs, FrameworkId, LaunchNumber, Life, OfferId, Reason,
     ReportSeq, RequestId, Resources, TaskId, TaskKey, TaskSpec, TaskState, TaskStatus, Tenant,
@@ -27,7 +29,7 @@ const TASK: Digest = Digest([2; 32]);
 /// What one framework's scheduler has been told.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    mark: Option<TurnMark>,
+    pub(crate) mark: Option<TurnMark>,
     /// Those that it holds.
     pub(crate) offers: BTreeMap<OfferId, Offer>,
     pub(crate) agents: Vec<AgentInfo>,
@@ -35,7 +37,11 @@ pub(crate) struct Inbox {
     pub(crate) rescinded: Vec<OfferId>,
     /// Updates since they were last taken.
     updates: Vec<(String, TaskState, Reason)>,
-    refusals: Vec<String>,
+    pub(crate) refusals: Vec<Refused>,
+    /// Tasks that were told in pages, as to a new instance.
+    pub(crate) tasks: Vec<TaskStatus>,
+    pub(crate) timers: Vec<String>,
+    pub(crate) messages: usize,
     requests: Vec<RequestId>,
 }
 
@@ -47,14 +53,20 @@ pub(crate) struct Stage {
     pub(crate) log: Vec<Entry>,
     pub(crate) inboxes: BTreeMap<FrameworkId, Inbox>,
     names: BTreeMap<FrameworkId, String>,
-    connections: BTreeMap<String, ConnectionId>,
+    pub(crate) connections: BTreeMap<String, ConnectionId>,
     /// What agents were told to run, by task.
     pub(crate) launches: BTreeMap<String, Launch>,
+    /// Frames of launches, as they were sent.
+    pub(crate) frames: Vec<MasterMessage>,
     /// Who was told to stop, and with how much grace.
     pub(crate) kills: Vec<(String, DurationMs)>,
     /// What was said to agents that were turned away.
     pub(crate) turned_away: Vec<String>,
     replies: BTreeMap<Ticket, Result<(), Refusal>>,
+    /// Which agents were asked to judge which modules, since this was last looked at.
+    asked: Vec<(ConnectionId, Digest)>,
+    /// Bytes of the largest turn so far.
+    pub(crate) largest_turn: usize,
     count: u64,
 }
 
@@ -78,6 +90,7 @@ pub(crate) fn hello(resources: Resources) -> Hello {
         domain: None,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
+        has_more_tasks: false,
         reports: Vec::new(),
     }
 }
@@ -134,31 +147,26 @@ pub(crate) fn launch(spec: TaskSpec) -> Operation {
 impl Stage {
     /// A leader without agents and frameworks.
     pub(crate) fn new() -> Self {
+        let modules = [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
+        let modules = modules.map(|(digest, kind)| (digest, Some(kind), 10));
         let mut stage = Self {
-            leader: Leader::new(State::new()),
+            leader: Leader::new(State::with_modules(modules)),
             now: Timestamp(1_000),
-            log: Vec::new(),
+            log: of_modules(modules),
             inboxes: BTreeMap::new(),
             names: BTreeMap::new(),
             connections: BTreeMap::new(),
             launches: BTreeMap::new(),
+            frames: Vec::new(),
             kills: Vec::new(),
             turned_away: Vec::new(),
             replies: BTreeMap::new(),
+            asked: Vec::new(),
+            largest_turn: 0,
             count: 0,
         };
         stage.input(Input::TermWon(Term(1)));
-        stage.modules();
         stage
-    }
-
-    fn modules(&mut self) {
-        for (digest, kind) in [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)] {
-            let ticket = self.ticket();
-            self.input(Input::BlobStored { ticket, digest, size_bytes: 10 });
-            let verdict = ModuleVerdict::Good { compile_ms: 1 };
-            self.input(Input::ModuleChecked { digest, kind, verdict });
-        }
     }
 
     /// One of one agent with so many thousandths of a core to offer, and one framework in one role, which holds it all.
@@ -169,7 +177,7 @@ impl Stage {
         (stage, framework)
     }
 
-    fn ticket(&mut self) -> Ticket {
+    pub(crate) fn ticket(&mut self) -> Ticket {
         self.count += 1;
         Ticket(self.count)
     }
@@ -195,6 +203,8 @@ impl Stage {
             Effect::SendTurn {
                 framework, turn: ToScheduler::Turn { mark, events, .. }, ..
             } => {
+                let bytes = postcard::to_stdvec(&events).unwrap().len();
+                self.largest_turn = self.largest_turn.max(bytes);
                 self.inboxes.entry(framework).or_default().read(mark, events);
             }
             Effect::CloseScheduler { framework, .. } => {
@@ -203,8 +213,14 @@ impl Stage {
                 inbox.offers.clear();
                 inbox.inverse.clear();
             }
-            Effect::Send { message, .. } => match message {
-                MasterMessage::Launch { launches, .. } => {
+            Effect::Send { connection, message } => match message {
+                MasterMessage::CheckModule { digest, .. } => self.asked.push((connection, digest)),
+                MasterMessage::Launch { term, life, launches } => {
+                    self.frames.push(MasterMessage::Launch {
+                        term,
+                        life,
+                        launches: launches.clone(),
+                    });
                     let launches = launches.into_iter();
                     let by_task = launches.map(|launch| (launch.key.task.0.clone(), launch));
                     self.launches.extend(by_task);
@@ -248,7 +264,7 @@ impl Stage {
         }
     }
 
-    fn answer(&mut self, framework: FrameworkId, mark: TurnMark, calls: Vec<Call>) {
+    pub(crate) fn answer(&mut self, framework: FrameworkId, mark: TurnMark, calls: Vec<Call>) {
         let inbox = self.inboxes.get_mut(&framework).unwrap();
         inbox.mark = None;
         let mut calls = calls;
@@ -297,8 +313,8 @@ impl Stage {
         let id = self.agent_id(name);
         let owed = &self.leader.state().agent(id).unwrap().launches;
         let report = |(launch, key): (&LaunchNumber, &TaskKey)| {
-            let status = self.leader.state().task(key).unwrap().status.clone();
-            TaskReport { launch: *launch, key: key.clone(), status }
+            let state = self.leader.state().task(key).unwrap().status.state;
+            TaskReport { launch: *launch, key: key.clone(), state }
         };
         owed.iter().map(report).collect()
     }
@@ -314,6 +330,10 @@ impl Stage {
 
     /// A task's agent says what became of it.
     pub(crate) fn report(&mut self, task: &str, state: TaskState) {
+        self.report_with(task, state, Vec::new());
+    }
+
+    pub(crate) fn report_with(&mut self, task: &str, state: TaskState, outputs: Vec<Blob>) {
         let launch = self.launches[task].clone();
         let agent = self.leader.state().task(&launch.key).unwrap().agent.unwrap();
         let record = self.leader.state().agent(agent).unwrap();
@@ -328,7 +348,7 @@ impl Stage {
             },
             message: "as the agent says".to_owned(),
             exit_code: None,
-            outputs: Vec::new(),
+            outputs,
             usage: Usage::default(),
             at: Timestamp(0),
         };
@@ -359,21 +379,46 @@ impl Stage {
 
     /// Its scheduler is given a turn, answers with these calls, and then rests. Others stay as they are.
     pub(crate) fn say(&mut self, framework: FrameworkId, calls: Vec<Call>) {
-        if self.inbox(framework).mark.is_none() {
-            let (ticket, tenant) = (self.ticket(), Tenant::from("acme"));
-            let request = Request {
-                id: RequestId(0),
-                method: "GET".into(),
-                path: "/".into(),
-                headers: Vec::new(),
-                body: Vec::new(),
-            };
-            let (framework, request) = (self.names[&framework].clone(), Box::new(request));
-            self.input(Input::RequestReceived { ticket, tenant, framework, request });
-        }
+        self.say_and_wait(framework);
         let mark = self.inbox(framework).mark.unwrap();
         self.answer(framework, mark, calls);
         self.rest();
+    }
+
+    pub(crate) fn asked(&mut self) -> Vec<(ConnectionId, Digest)> {
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Its scheduler is given a turn, unless it has one, and does not answer yet.
+    pub(crate) fn say_and_wait(&mut self, framework: FrameworkId) {
+        if self.inbox(framework).mark.is_some() {
+            return;
+        }
+        let (ticket, tenant) = (self.ticket(), Tenant::from("acme"));
+        let request = Request {
+            id: RequestId(0),
+            method: "GET".into(),
+            path: "/".into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        let (framework, request) = (self.names[&framework].clone(), Box::new(request));
+        self.input(Input::RequestReceived { ticket, tenant, framework, request });
+    }
+
+    /// Lets time pass and what is due happen; nobody answers anything, and agents are heard.
+    pub(crate) fn settle_at(&mut self, ms: u64) {
+        let until = Timestamp(self.now.0 + ms);
+        while self.now < until {
+            let due = self.leader.next_deadline().map_or(until, |due| due.min(until));
+            self.now = self.now.max(due);
+            let mut fx = Effects::default();
+            for connection in self.connections.values() {
+                self.leader.handle(self.now, Input::AgentHeard(*connection), &mut fx);
+            }
+            self.leader.settle(self.now, &mut fx);
+            self.perform(fx);
+        }
     }
 
     pub(crate) fn inbox(&self, framework: FrameworkId) -> &Inbox {
@@ -449,7 +494,8 @@ impl Stage {
 
     /// Codes of refused calls that it was told since it was last asked.
     pub(crate) fn refusals(&mut self, framework: FrameworkId) -> Vec<String> {
-        std::mem::take(&mut self.inboxes.get_mut(&framework).unwrap().refusals)
+        let refusals = std::mem::take(&mut self.inboxes.get_mut(&framework).unwrap().refusals);
+        refusals.into_iter().map(|refusal| refusal.code).collect()
     }
 
     pub(crate) fn state_of(&self, framework: FrameworkId, task: &str) -> TaskState {
@@ -477,7 +523,10 @@ impl Inbox {
                 Event::TaskUpdated(status) => {
                     self.updates.push((status.task.0, status.state, status.reason));
                 }
-                Event::Refused(refusal) => self.refusals.push(refusal.code),
+                Event::Refused(refusal) => self.refusals.push(refusal),
+                Event::Tasks { tasks, .. } => self.tasks.extend(tasks),
+                Event::Timer(name) => self.timers.push(name),
+                Event::Message(_) => self.messages += 1,
                 Event::Request(request) => self.requests.push(request.id),
                 _ => {}
             }

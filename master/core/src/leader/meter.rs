@@ -1,0 +1,182 @@
+//! The meter of a turn: all that an answer makes the leader look at, keep, write, send or compile, counted before any of
+//! it is done.
+//!
+//! An answer over a bound is refused whole, with the name of the bound, and counts as a failure of its scheduler. What is
+//! checked call by call (whether an offer is held, a task is there) is in `calls` and `launches`: those refuse one call.
+
+use super::Leader;
+use crate::allocator::patterns;
+use crate::state::{Class, Framework};
+use std::collections::{BTreeMap, BTreeSet};
+use tepui_proto::calls::{Acceptance, Call, Operation};
+use tepui_proto::{FrameworkId, limits};
+
+/// What the calls of one answer come to.
+#[derive(Debug, Default)]
+struct Meter<'a> {
+    operations: usize,
+    launches: usize,
+    conversions: usize,
+    /// Records of the tasks that it launches.
+    launch_bytes: usize,
+    /// Offers, tasks, roles and results.
+    names: usize,
+    sends: usize,
+    wants: usize,
+    patterns: BTreeSet<&'a str>,
+    /// Calls and operations that may be refused, each with an event.
+    refusable: usize,
+    timers: BTreeSet<&'a str>,
+}
+
+impl<'a> Meter<'a> {
+    fn read(calls: &'a [Call]) -> Self {
+        let mut meter = Self::default();
+        for call in calls {
+            meter.count(call);
+        }
+        meter
+    }
+
+    fn count(&mut self, call: &'a Call) {
+        match call {
+            Call::Accept(acceptance) => self.count_acceptance(acceptance),
+            Call::Decline { offers, .. }
+            | Call::AcceptInverse(offers)
+            | Call::DeclineInverse { offers, .. } => {
+                self.names += offers.len();
+                self.refusable += 1;
+            }
+            Call::Want(wants) => {
+                let wants = wants.as_deref().unwrap_or_default();
+                self.wants += wants.len();
+                self.patterns.extend(wants.iter().flat_map(|want| patterns(&want.constraints)));
+                self.refusable += 1;
+            }
+            Call::Suppress(roles) | Call::Revive(roles) => self.names += roles.len(),
+            Call::Reconcile(tasks) => {
+                self.names += tasks.len();
+                self.refusable += tasks.len() + 1;
+            }
+            Call::Send(_) => {
+                self.sends += 1;
+                self.refusable += 1;
+            }
+            Call::SetTimer { name, .. } => {
+                self.timers.insert(name);
+            }
+            Call::Complete(outcome) => {
+                self.names += outcome.results.len();
+                self.refusable += 1;
+            }
+            Call::Kill { .. } | Call::Respond(_) => self.refusable += 1,
+            Call::CancelTimer(_) | Call::Put { .. } => {}
+        }
+    }
+
+    fn count_acceptance(&mut self, acceptance: &'a Acceptance) {
+        self.names += acceptance.offers.len();
+        self.operations += acceptance.operations.len();
+        self.refusable += acceptance.operations.len();
+        for operation in &acceptance.operations {
+            match operation {
+                Operation::Launch(spec) => {
+                    self.launches += 1;
+                    self.launch_bytes += spec.weight();
+                }
+                Operation::LaunchGroup(tasks) => self.launches += tasks.len(),
+                Operation::Reserve(_)
+                | Operation::Unreserve(_)
+                | Operation::CreateVolume(_)
+                | Operation::DestroyVolume(_) => self.conversions += 1,
+            }
+        }
+    }
+
+    /// What does not depend on the framework.
+    fn check(&self) -> Result<(), String> {
+        let bounds = [
+            (self.operations, limits::OPERATIONS, "operations of acceptances"),
+            (self.launches, limits::LAUNCHES, "launches"),
+            (self.conversions, limits::CONVERSIONS, "reservations and volumes"),
+            (self.names, limits::NAMES, "names of offers, tasks, roles and results"),
+            (self.sends, limits::SENDS, "messages to tasks"),
+            (self.wants, limits::TURN_WANTS, "wants in all"),
+            (self.patterns.len(), limits::PATTERNS, "different regular expressions"),
+        ];
+        bounds.into_iter().try_for_each(within)
+    }
+
+    /// What the framework has already counts as well.
+    fn check_with(&self, framework: &Framework) -> Result<(), String> {
+        let set = framework.timers.keys().map(String::as_str);
+        let timers: BTreeSet<&str> = set.chain(self.timers.iter().copied()).collect();
+        if let Some(long) = timers.iter().find(|name| name.len() > limits::KEY_BYTES) {
+            return Err(format!(
+                "a timer's name of {} bytes; at most {}",
+                long.len(),
+                limits::KEY_BYTES
+            ));
+        }
+        let rang = framework.queue.count(Class::Timers).entries;
+        let refused = framework.queue.count(Class::Refusals).entries;
+        // Who has less to be told than that cannot have made too much.
+        let refusable = if self.refusable > 0 { refused + self.refusable } else { 0 };
+        let timed = if self.timers.is_empty() { 0 } else { timers.len() + rang };
+        let bounds = [
+            (framework.live + self.launches, limits::LIVE_TASKS, "live tasks"),
+            (
+                framework.live_bytes + self.launch_bytes,
+                limits::LIVE_TASK_BYTES,
+                "bytes of records of live tasks",
+            ),
+            (timed, limits::TIMERS, "timers, set or waiting to be told"),
+            (
+                refusable,
+                limits::WAITING_REFUSALS,
+                "refusals, waiting to be told or possible in this turn",
+            ),
+        ];
+        bounds.into_iter().try_for_each(within)
+    }
+}
+
+fn within((have, most, what): (usize, usize, &str)) -> Result<(), String> {
+    if have > most { Err(format!("{have} {what}; at most {most}")) } else { Ok(()) }
+}
+
+impl Leader {
+    /// Limits that a turn may not break at all.
+    pub(super) fn check_bounds(&self, id: FrameworkId, calls: &[Call]) -> Result<(), String> {
+        within((calls.len(), limits::CALLS, "calls"))?;
+        let meter = Meter::read(calls);
+        meter.check()?;
+        let Some(framework) = self.state.frameworks.get(&id) else { return Ok(()) };
+        meter.check_with(framework)?;
+        check_writes(framework, calls)
+    }
+}
+
+/// Keys, values and their sums stay within bounds.
+fn check_writes(framework: &Framework, calls: &[Call]) -> Result<(), String> {
+    let mut bytes = framework.keys_bytes;
+    let mut keys = framework.keys.len();
+    // What each key that is written takes so far; none if it is not there.
+    let mut sizes: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+    for call in calls {
+        let Call::Put { key, value } = call else { continue };
+        let value_bytes = value.as_ref().map_or(0, Vec::len);
+        if key.is_empty() || key.len() > limits::KEY_BYTES {
+            return Err(format!("a key of {} bytes; 1 to {}", key.len(), limits::KEY_BYTES));
+        }
+        within((value_bytes, limits::VALUE_BYTES, "bytes of a value"))?;
+        let stored = || framework.keys.get(key).map(|old| key.len() + old.len());
+        let before = sizes.get(key.as_str()).copied().unwrap_or_else(stored);
+        let after = value.as_ref().map(|value| key.len() + value.len());
+        bytes = bytes.saturating_sub(before.unwrap_or(0)) + after.unwrap_or(0);
+        keys = keys - usize::from(before.is_some()) + usize::from(after.is_some());
+        sizes.insert(key, after);
+    }
+    within((bytes, limits::STATE_BYTES, "bytes of durable state"))?;
+    within((keys, limits::KEYS, "keys of durable state"))
+}

@@ -1,0 +1,132 @@
+//! What is remembered, for how long, and at whose cost.
+
+use crate::stage::{Stage, task};
+use tepui_master_core::Input;
+use tepui_proto::tasks::Blob;
+use tepui_proto::{Call, Digest, TaskState, limits};
+
+#[test]
+fn a_framework_s_many_ended_tasks_push_nobody_else_s_out() {
+    let mut stage = Stage::new();
+    stage.agent("a", 100_000);
+    let quiet = stage.framework("quiet", &["x"]);
+    stage.run(quiet, vec![task("only", 100)]);
+    stage.report("only", TaskState::Finished);
+    let busy = stage.framework("busy", &["y"]);
+    stage.nothing(quiet);
+    let mut ended = 0;
+    while ended < limits::ENDED_TASKS_ALL + 500 {
+        stage.pass(1_000);
+        stage.run(busy, (0..500).map(|n| task(&format!("t{}", ended + n), 100)).collect());
+        for n in ended..ended + 500 {
+            stage.report(&format!("t{n}"), TaskState::Finished);
+        }
+        ended += 500;
+    }
+    let key = tepui_proto::TaskKey { framework: quiet, task: "only".into() };
+    assert!(stage.leader.state().task(&key).is_some(), "the quiet one's task is still known");
+    // All are counted, and so many are kept.
+    let view = stage.leader.framework_view(&"acme".into(), "busy").unwrap();
+    assert_eq!(view.tasks["finished"], ended as u64);
+    let metrics = stage.leader.metrics();
+    let kept = metrics.iter().find(|(name, ..)| name == "tepui_tasks_retained").unwrap().3;
+    assert_eq!(kept, limits::ENDED_TASKS as u64 + 1);
+    stage.check_copies();
+    let again = stage.restored();
+    let counted = again.framework(busy).unwrap().counts[&TaskState::Finished];
+    assert_eq!(counted, ended as u64, "a snapshot keeps the count");
+}
+
+#[test]
+fn records_of_ended_tasks_are_bounded_in_bytes() {
+    let mut stage = Stage::new();
+    stage.agent("a", 1_000_000);
+    let framework = stage.framework("f", &["x"]);
+    let outputs: Vec<Blob> = (0..200)
+        .map(|n| Blob {
+            name: format!("{n}{}", "x".repeat(200)),
+            digest: Digest([3; 32]),
+            size_bytes: 1,
+        })
+        .collect();
+    for round in 0..20 {
+        stage.pass(1_000);
+        stage.run(framework, (0..10).map(|n| task(&format!("t{round}-{n}"), 100)).collect());
+        for n in 0..10 {
+            stage.report_with(&format!("t{round}-{n}"), TaskState::Finished, outputs.clone());
+        }
+    }
+    let record = stage.leader.state().framework(framework).unwrap();
+    let bytes: usize = record.tasks.values().map(|task| task.status.weight()).sum();
+    assert!(bytes <= limits::ENDED_TASK_BYTES, "{bytes} bytes of {} tasks", record.tasks.len());
+    assert!(record.tasks.contains_key("t19-9"), "the newest is kept");
+    stage.check_copies();
+}
+
+fn store(stage: &mut Stage, digest: Digest) {
+    let ticket = stage.ticket();
+    stage.input(Input::BlobStored { ticket, digest, size_bytes: 1 });
+}
+
+#[test]
+fn blobs_are_kept_for_as_long_as_a_durable_key_says_so() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    let (kept, other) = (Digest([8; 32]), Digest([9; 32]));
+    store(&mut stage, kept);
+    store(&mut stage, other);
+    let key = format!("keep/sha256:{kept}/run-7");
+    let put = |value| Call::Put { key: key.clone(), value };
+    stage.say(framework, vec![put(Some(Vec::new()))]);
+    stage.pass(3 * limits::BLOB_GRACE_MS);
+    assert_eq!((stage.leader.has_blob(&kept), stage.leader.has_blob(&other)), (Some(1), None));
+    stage.say(framework, vec![put(None)]);
+    stage.pass(3 * limits::BLOB_GRACE_MS);
+    assert_eq!(stage.leader.has_blob(&kept), None);
+}
+
+#[test]
+fn who_asks_for_a_blob_and_is_told_that_it_is_here_may_count_on_it() {
+    let (mut stage, _) = Stage::small(1_000, "x");
+    let digest = Digest([9; 32]);
+    store(&mut stage, digest);
+    for _ in 0..6 {
+        stage.pass(limits::BLOB_GRACE_MS / 2);
+        stage.input(Input::BlobAskedFor(digest));
+        assert_eq!(stage.leader.has_blob(&digest), Some(1));
+    }
+    // Asked often, it is not written down each time.
+    let before = stage.log.len();
+    for _ in 0..100 {
+        stage.input(Input::BlobAskedFor(digest));
+        store(&mut stage, digest);
+    }
+    assert_eq!(stage.log.len(), before);
+    stage.pass(3 * limits::BLOB_GRACE_MS);
+    assert_eq!(stage.leader.has_blob(&digest), None);
+}
+
+#[test]
+fn a_framework_is_told_when_names_of_its_outputs_are_forgotten() {
+    let mut stage = Stage::new();
+    stage.agent("a", 1_000_000);
+    let framework = stage.framework("f", &["x"]);
+    let mut named = 0;
+    let told = |stage: &Stage| {
+        let notes = stage.leader.event_views(&"acme".into(), "f", 0, 1_000).unwrap();
+        notes.items.iter().filter(|note| note.kind == "outputs-forgotten").count()
+    };
+    while named < limits::KEPT_OUTPUTS {
+        let id = format!("t{named}");
+        stage.pass(1_000);
+        stage.run(framework, vec![task(&id, 100)]);
+        let blob = |n| Blob { name: format!("b{n}"), digest: Digest([3; 32]), size_bytes: 1 };
+        stage.report_with(&id, TaskState::Finished, (named..named + 256).map(blob).collect());
+        named += 256;
+    }
+    assert_eq!(told(&stage), 0);
+    stage.pass(1_000);
+    stage.run(framework, vec![task("last", 100)]);
+    let blob = Blob { name: "last".to_owned(), digest: Digest([3; 32]), size_bytes: 1 };
+    stage.report_with("last", TaskState::Finished, vec![blob]);
+    assert_eq!(told(&stage), 1);
+}

@@ -1,0 +1,353 @@
+//! What one answer may come to.
+
+use crate::stage::{Stage, accept, launch, task, want};
+use tepui_master_core::state::Class;
+use tepui_proto::calls::{Acceptance, Comparison, Constraint, Operation, Reservation, Want};
+use tepui_proto::events::Message;
+use tepui_proto::{Call, DurationMs, FrameworkId, OfferId, Reason, Resources, TaskState, limits};
+
+/// Why the last answer was refused whole, if it was.
+fn refused_whole(stage: &Stage, framework: FrameworkId) -> Option<String> {
+    let framework = stage.leader.state().framework(framework).unwrap();
+    let message = framework.message.strip_prefix("a turn was refused whole: ");
+    message.map(str::to_owned)
+}
+
+fn bytes_of_log(stage: &Stage, from: usize) -> usize {
+    stage.log[from..].iter().map(|entry| entry.encode().unwrap().len()).sum()
+}
+
+fn kill(n: usize) -> Call {
+    Call::Kill { task: format!("nobody-{n}").as_str().into(), grace: None }
+}
+
+#[test]
+fn all_tasks_are_told_again_in_pages_and_nothing_of_it_is_written_down() {
+    let (mut stage, framework) = Stage::small(200_000, "x");
+    stage.run(framework, (0..130).map(|n| task(&format!("t{n:03}"), 1_000)).collect());
+    let before = stage.log.len();
+    stage.say(framework, vec![Call::Reconcile(Vec::new()); limits::CALLS - 1]);
+    assert_eq!(refused_whole(&stage, framework), None);
+    let told: Vec<_> = stage.inbox(framework).tasks.iter().map(|t| t.task.0.clone()).collect();
+    assert_eq!(told, (0..130).map(|n| format!("t{n:03}")).collect::<Vec<_>>());
+    assert!(bytes_of_log(&stage, before) < 1_000, "{}", bytes_of_log(&stage, before));
+}
+
+#[test]
+fn a_task_that_is_killed_many_times_in_a_turn_is_killed_once_with_the_shortest_grace() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    stage.run(framework, vec![task("t", 1_000)]);
+    let kill = |ms| Call::Kill { task: "t".into(), grace: Some(DurationMs(ms)) };
+    stage.say(framework, (0..4_000).map(|n| kill(10_000 - n)).collect());
+    assert_eq!(stage.kills, [("t".to_owned(), DurationMs(6_001))]);
+    stage.say(framework, vec![Call::Kill { task: "t".into(), grace: Some(DurationMs(u64::MAX)) }]);
+    assert_eq!(stage.kills.last().unwrap().1, DurationMs(limits::KILL_GRACE_MS_MAX));
+}
+
+#[test]
+fn refusals_that_wait_are_bounded_and_the_turn_that_could_exceed_it_is_refused_whole() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let mut turns = 0;
+    while refused_whole(&stage, framework).is_none() {
+        let mark = stage.inbox(framework).mark.unwrap_or_else(|| {
+            stage.say_and_wait(framework);
+            stage.inbox(framework).mark.unwrap()
+        });
+        stage.answer(framework, mark, (0..4_000).map(kill).collect());
+        turns += 1;
+        let queue = &stage.leader.state().framework(framework).unwrap().queue;
+        let waiting = queue.count(Class::Refusals);
+        assert!(waiting.entries <= limits::WAITING_REFUSALS, "{waiting:?}");
+        assert!(waiting.bytes <= limits::WAITING_REFUSALS * (limits::TEXT_BYTES + 512));
+        assert!(turns < 10, "it was never refused");
+    }
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("refusals, waiting to be told"), "{why}");
+    // It is the tenant's failure, and counted.
+    assert_eq!(stage.leader.state().framework(framework).unwrap().failures, 1);
+}
+
+#[test]
+fn many_offers_that_are_not_held_are_refused_in_one_event() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let bogus = |count: u64| (0..count).map(|n| OfferId::new(tepui_proto::Term(9), n)).collect();
+    stage.say(framework, vec![Call::Decline { offers: bogus(10_000), refuse_for: None }]);
+    let told = &stage.inbox(framework).refusals;
+    assert_eq!(told.len(), 1);
+    assert!(told[0].message.contains("9999 more"), "{}", told[0].message);
+    let inverse = Call::DeclineInverse { offers: bogus(10_000), refuse_for: None };
+    stage.say(framework, vec![inverse]);
+    assert_eq!(stage.refusals(framework), ["invalid-offer", "invalid-offer"]);
+    // More than can be looked up in a turn.
+    stage.say(framework, vec![Call::Decline { offers: bogus(120_000), refuse_for: None }]);
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("120000 names"), "{why}");
+}
+
+#[test]
+fn texts_that_schedulers_are_told_are_cut_to_what_fits_a_turn() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let long = "\u{1}".repeat(900_000);
+    let mut spec = task("t", 1_000);
+    spec.resources.disk_bytes = 1;
+    spec.inputs.push(tepui_proto::tasks::Input {
+        source: "blob:x".to_owned(),
+        range: None,
+        path: long.clone(),
+    });
+    stage.run(framework, vec![spec]);
+    let key = tepui_proto::TaskKey { framework, task: "t".into() };
+    let status = stage.leader.state().task(&key).unwrap().status.clone();
+    assert_eq!((status.state, status.reason), (TaskState::Error, Reason::InvalidTask));
+    assert!(status.message.len() <= limits::TEXT_BYTES);
+    assert_eq!(stage.updates(framework).len(), 1, "it was told");
+    stage.say(framework, vec![Call::Kill { task: long.as_str().into(), grace: None }]);
+    let told = &stage.inbox(framework).refusals;
+    assert!(told.len() == 1 && told[0].message.len() <= limits::TEXT_BYTES);
+}
+
+#[test]
+fn entries_of_a_task_s_record_count_beside_their_text() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let mut empty = task("empty", 1_000);
+    empty.args = vec![String::new(); 80_000];
+    let mut items = task("items", 1_000);
+    let set = (0..10_000).map(|n| n.to_string()).collect();
+    items.resources.custom.insert("x".to_owned(), tepui_proto::resources::Custom::Items(set));
+    stage.run(framework, vec![empty, items]);
+    for id in ["empty", "items"] {
+        let key = tepui_proto::TaskKey { framework, task: id.into() };
+        let status = &stage.leader.state().task(&key).unwrap().status;
+        assert_eq!((status.state, status.reason), (TaskState::Error, Reason::InvalidTask));
+        assert!(status.message.contains("a record of"), "{}", status.message);
+    }
+}
+
+#[test]
+fn records_of_live_tasks_are_bounded_in_bytes() {
+    let (mut stage, framework) = Stage::small(100_000_000, "x");
+    let mut bytes = 0;
+    // Large records on many agents, which have room for so many tasks each.
+    for n in 0..10 {
+        stage.agent(&format!("b{n}"), 100_000_000);
+    }
+    let mut tasks = 0;
+    loop {
+        let offers = &stage.inbox(framework).offers;
+        let Some((id, offer)) = offers.iter().next() else { break };
+        let (id, agent) = (*id, offer.agent);
+        let launches = (0..15).map(|n| {
+            let mut spec = task(&format!("t{}", tasks + n), 1_000);
+            spec.stdin = Some(vec![7; 60_000]);
+            launch(spec)
+        });
+        let launches: Vec<Operation> = launches.collect();
+        tasks += launches.len();
+        stage.say(framework, vec![accept(&[id], launches)]);
+        let record = stage.leader.state().framework(framework).unwrap();
+        if refused_whole(&stage, framework).is_some() {
+            break;
+        }
+        assert!(record.live > bytes, "{agent:?} took no more");
+        bytes = record.live;
+        assert!(record.live * 60_000 <= limits::LIVE_TASK_BYTES, "{} tasks", record.live);
+    }
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("bytes of records of live tasks"), "{why}");
+}
+
+fn matching(id: u32, pattern: &str) -> Want {
+    let constraint = Constraint {
+        attribute: "@hostname".to_owned(),
+        comparison: Comparison::Matches,
+        operand: pattern.to_owned(),
+    };
+    Want { id, constraints: vec![constraint; 20], ..want("x", 1, 100) }
+}
+
+#[test]
+fn different_regular_expressions_of_an_answer_are_few_and_each_is_small() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    // One pattern in many wants is one pattern.
+    let same = (0..600).map(|id| matching(id, "h.*t")).collect();
+    stage.say(framework, vec![Call::Want(Some(same))]);
+    assert_eq!(stage.refusals(framework), Vec::<String>::new());
+    assert_eq!(
+        stage.leader.state().framework(framework).unwrap().wants.as_ref().unwrap().len(),
+        600
+    );
+    for (pattern, word) in [("x".repeat(300), "300 bytes"), ("(a{90}){90}".to_owned(), "size")] {
+        stage.say(framework, vec![Call::Want(Some(vec![matching(1, &pattern)]))]);
+        let told = stage.inbox(framework).refusals.last().unwrap().clone();
+        assert_eq!(told.code, "constraint-invalid");
+        assert!(told.message.contains(word), "{}", told.message);
+    }
+    let many = (0..=32).map(|id| matching(id, &format!("h{id}"))).collect();
+    stage.say(framework, vec![Call::Want(Some(many))]);
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("33 different regular expressions"), "{why}");
+}
+
+#[test]
+fn reservations_and_volumes_of_an_answer_are_few() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let resources = Resources::cpu_memory(10, 0);
+    let reserve = Operation::Reserve(Reservation { role: "x".into(), resources });
+    let held = stage.held(framework);
+    stage.say(framework, vec![accept(&held, vec![reserve.clone(); limits::CONVERSIONS])]);
+    assert_eq!(refused_whole(&stage, framework), None);
+    stage.pass(1_000);
+    let held = stage.held(framework);
+    stage.say(framework, vec![accept(&held, vec![reserve; limits::CONVERSIONS + 1])]);
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("65 reservations and volumes"), "{why}");
+}
+
+#[test]
+fn what_was_reserved_in_a_turn_can_be_unreserved_in_it_and_not_twice() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let of = |milli| Reservation { role: "x".into(), resources: Resources::cpu_memory(milli, 0) };
+    let operations = vec![
+        Operation::Reserve(of(3_000)),
+        Operation::Unreserve(of(1_000)),
+        Operation::Unreserve(of(2_000)),
+        Operation::Unreserve(of(1_000)),
+    ];
+    stage.accept(framework, operations);
+    assert_eq!(stage.refusals(framework), ["resources-not-free"]);
+    stage.check_copies();
+}
+
+#[test]
+fn a_timer_that_is_set_again_has_one_deadline() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let set = |ms| Call::SetTimer { name: "watchdog".to_owned(), after: DurationMs(ms) };
+    stage.say(framework, vec![set(86_400_000)]);
+    let before = stage.leader.deadlines();
+    for n in 0..50 {
+        stage.say(framework, (0..1_000).map(|m| set(86_400_000 + n * 1_000 + m)).collect());
+    }
+    // Each request that made a turn has one of its own, for a while.
+    stage.pass(limits::REQUEST_TIMEOUT_MS + 1);
+    assert!(stage.leader.deadlines() <= before + 4, "{} deadlines", stage.leader.deadlines());
+    stage.say(framework, vec![set(5_000)]);
+    stage.pass(5_001);
+    assert_eq!(stage.inbox(framework).timers, ["watchdog"]);
+    stage.say(framework, vec![set(1_000), Call::CancelTimer("watchdog".to_owned())]);
+    stage.pass(60_000);
+    assert_eq!(stage.inbox(framework).timers, ["watchdog"], "it was cancelled");
+}
+
+#[test]
+fn timers_that_rang_and_are_not_told_count_as_timers() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let set = |n: usize| Call::SetTimer { name: format!("t{n}"), after: DurationMs(1) };
+    stage.say_and_wait(framework);
+    let mark = stage.inbox(framework).mark.unwrap();
+    stage.answer(framework, mark, (0..limits::TIMERS).map(set).collect());
+    stage.settle_at(2);
+    let rang = stage.leader.state().framework(framework).unwrap().queue.count(Class::Timers);
+    assert_eq!(rang.entries, limits::TIMERS);
+    // A turn has seen some of them; those that wait and as many new ones are too many.
+    let mark = stage.inbox(framework).mark.unwrap_or_else(|| {
+        stage.say_and_wait(framework);
+        stage.inbox(framework).mark.unwrap()
+    });
+    stage.answer(framework, mark, (0..limits::TIMERS).map(|n| set(10_000 + n)).collect());
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("timers, set or waiting to be told"), "{why}");
+}
+
+#[test]
+fn refused_offers_leave_one_deadline_for_an_agent() {
+    let (mut stage, framework) = Stage::small(100_000, "x");
+    let before = stage.leader.deadlines();
+    for n in 0..200 {
+        let offers = stage.held(framework);
+        let refuse_for = Some(DurationMs(1_000_000_000 + n));
+        stage.say(framework, vec![Call::Decline { offers, refuse_for }]);
+        // So that it is offered again, and refuses something else.
+        stage.say(framework, vec![Call::Revive(Vec::new())]);
+    }
+    stage.pass(limits::REQUEST_TIMEOUT_MS + 1);
+    assert!(stage.leader.deadlines() <= before + 4, "{} deadlines", stage.leader.deadlines());
+}
+
+#[test]
+fn messages_to_tasks_are_bounded_in_a_turn() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    stage.run(framework, vec![task("t", 1_000)]);
+    stage.report("t", TaskState::Running);
+    let send = Call::Send(Message { task: "t".into(), data: vec![1] });
+    stage.say(framework, vec![send.clone(); limits::SENDS]);
+    assert_eq!(refused_whole(&stage, framework), None);
+    stage.say(framework, vec![send; limits::SENDS + 1]);
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("257 messages to tasks"), "{why}");
+}
+
+#[test]
+fn keys_are_bounded_in_number_beside_their_bytes() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let mut key = 0;
+    for _ in 0..limits::KEYS / 2_048 {
+        let put = |n: usize| Call::Put { key: format!("{n:x}"), value: Some(Vec::new()) };
+        stage.say(framework, (0..2_048).map(|n| put(key + n)).collect());
+        key += 2_048;
+    }
+    assert_eq!(refused_whole(&stage, framework), None);
+    // One that is there may be written, and one may take another's place.
+    let put = |key: &str| Call::Put { key: key.to_owned(), value: Some(vec![1]) };
+    let delete = |key: &str| Call::Put { key: key.to_owned(), value: None };
+    stage.say(framework, vec![put("0"), delete("1"), put("new")]);
+    assert_eq!(refused_whole(&stage, framework), None);
+    stage.say(framework, vec![put("one-more")]);
+    let why = refused_whole(&stage, framework).unwrap();
+    assert!(why.contains("65537 keys"), "{why}");
+}
+
+#[test]
+fn an_update_that_came_during_a_turn_with_reservations_is_told() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    stage.run(framework, vec![task("t", 1_000)]);
+    stage.pass(1_000);
+    stage.say_and_wait(framework);
+    stage.report("t", TaskState::Finished);
+    let (mark, held) = (stage.inbox(framework).mark.unwrap(), stage.held(framework));
+    let resources = Resources::cpu_memory(10, 0);
+    let reserve = Operation::Reserve(Reservation { role: "x".into(), resources });
+    let acceptance = Acceptance {
+        offers: held,
+        operations: vec![reserve],
+        refuse_for: Some(DurationMs(60_000)),
+    };
+    stage.answer(framework, mark, vec![Call::Accept(acceptance), Call::Want(Some(Vec::new()))]);
+    let told = stage.updates(framework);
+    assert_eq!(
+        told.last().map(|(task, state, _)| (task.as_str(), *state)),
+        Some(("t", TaskState::Finished))
+    );
+}
+
+#[test]
+fn the_late_answer_of_an_earlier_instance_ends_no_later_one() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    stage.say_and_wait(framework);
+    let first = stage.inbox(framework).mark.unwrap();
+    // Its stream ends; another instance begins and is asked the same turn.
+    let ended = tepui_master_core::Input::SchedulerStreamEnded {
+        framework,
+        incarnation: first.incarnation,
+    };
+    stage.input(ended);
+    stage.settle_at(60);
+    let second = stage.inbox(framework).mark.expect("another instance has begun");
+    assert_eq!((second.number, second.incarnation > first.incarnation), (first.number, true));
+    stage.settle_at(limits::TURN_ANSWER_MS + 10);
+    let instance = stage.leader.state().framework(framework).unwrap().instance.clone();
+    assert_eq!(instance.unwrap().incarnation, second.incarnation, "it is still at work");
+    // It has not answered yet, so its module may still have to be compiled; but not for ever.
+    stage.settle_at(limits::SCHEDULER_START_MS);
+    let instance = stage.leader.state().framework(framework).unwrap().instance.clone();
+    assert!(instance.is_none_or(|instance| instance.incarnation > second.incarnation));
+}
