@@ -87,7 +87,7 @@ impl Plan {
                 vec![Call::Decline(Decline { offers: bogus(120_000), refuse_for: None })]
             }
             "few-declines" => {
-                let decline = || Decline { offers: bogus(16_000), refuse_for: None };
+                let decline = || Decline { offers: bogus(7_000), refuse_for: None };
                 vec![Call::Decline(decline()), Call::DeclineInverse(decline())]
             }
             "patterns" => vec![Call::Want(Some((0..600).map(|id| self.pattern(id, 20)).collect()))],
@@ -101,7 +101,7 @@ impl Plan {
             }
             "reserves" => vec![Call::Accept(Acceptance {
                 offers: bogus(1),
-                operations: vec![self.reserve(); 4_000],
+                operations: vec![self.reserve(); 100],
                 refuse_for: None,
             })],
             "wants" => {

@@ -14,9 +14,7 @@ use tepui_figures::{Failure, Row, machine, say};
 use tepui_master_core::{ConnectionId, Effect, Effects, Input, Leader, State, Ticket};
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation};
-use tepui_proto::control::{
-    Hello, Launch, MasterMessage, ModuleKind, ModuleVerdict, Report, ReportBody,
-};
+use tepui_proto::control::{Hello, Launch, MasterMessage, ModuleKind, Report, ReportBody};
 use tepui_proto::events::{AttributeValue, Event, Offer};
 use tepui_proto::scheduler::{FromScheduler, ToScheduler, TurnMark, TurnUsage};
 use tepui_proto::{

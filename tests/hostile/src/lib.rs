@@ -7,18 +7,28 @@
 )]
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tepui_e2e::{Cluster, Folder, guest, memory_bytes};
 
-/// How long the neighbour's run may take at any moment of an attack.
+/// How long the neighbour's run may take at any moment of an attack ...
 pub const SERVED_WITHIN: Duration = Duration::from_secs(2);
+/// ... or so many times what it takes without one, on a machine that is busy with other things.
+const TIMES_QUIET: u32 = 10;
+/// Runs without an attack, before it.
+const QUIET_RUNS: u32 = 5;
+
+/// One attack at a time: what two of them do to each other is nobody's question.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// Runs one whole attack while a neighbour asks for runs of a module that the cluster knows, one after the other.
 ///
-/// Fails unless each of them succeeds within [`SERVED_WITHIN`], no part ends, and the master stays within
+/// Fails unless each of them succeeds in time ([`SERVED_WITHIN`]), no part ends, and the master stays within
 /// `master_bytes` of memory.
 pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
+    // A test that failed has left nothing here.
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let hello = guest("hello.wasm");
     let run = || {
         let begun = Instant::now();
@@ -28,6 +38,13 @@ pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
     };
     // It is compiled, and known.
     let _first = run().0.good();
+    let quiet = (0..QUIET_RUNS).map(|_| {
+        let (ran, took) = run();
+        assert_eq!(ran.code, 0, "{ran:?}");
+        took
+    });
+    let quiet = quiet.max().unwrap_or_default();
+    let most = SERVED_WITHIN.max(quiet * TIMES_QUIET);
     let before = parts(cluster);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -50,7 +67,10 @@ pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
         attack();
         over.store(true, Ordering::Relaxed);
         let (count, slowest) = runs.join().unwrap_or_else(|_| panic!("the neighbour gave up"));
-        assert!(slowest < SERVED_WITHIN, "the slowest of {count} runs took {slowest:?}");
+        assert!(
+            slowest < most,
+            "the slowest of {count} runs took {slowest:?}; without an attack {quiet:?}"
+        );
     });
     assert_eq!(parts(cluster), before, "a part was started anew");
     let used = memory_bytes(cluster.pid("master"));

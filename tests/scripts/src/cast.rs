@@ -7,7 +7,7 @@ use tepui_master_core::{ConnectionId, Effect, Effects, Entry, Input, Leader, Sta
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::calls::{Acceptance, Operation, Outcome, Want};
 use tepui_proto::control::{Hello, Launch, MasterMessage, ModuleKind, Report, ReportBody};
-use tepui_proto::events::Event;
+use tepui_proto::events::{Event, Message};
 use tepui_proto::scheduler::{FromScheduler, SchedulerFailure, ToScheduler, TurnMark, TurnUsage};
 use tepui_proto::{
     Call, Digest, DurationMs, FrameworkId, LaunchNumber, Life, OfferId, Reason, ReportSeq,
@@ -73,7 +73,10 @@ impl Cast {
                 Some(self.input(Input::AgentDisconnected(connection)))
             }
             ["submit", name, roles @ ..] => Some(self.submit(name, roles)),
-            ["answer", name, calls @ ..] => self.answer(name, calls),
+            ["answer", name, calls @ ..] => self.answer(name, calls, 0),
+            // With the mark of a turn that was committed already.
+            ["answer-again", name, calls @ ..] => self.answer(name, calls, 1),
+            ["says", agent, task, text] => self.says(agent, task, text),
             ["trap", name] => self.trap(name),
             ["report", agent, task, state] => self.report(agent, task, state),
             ["wait", ms] => {
@@ -181,9 +184,13 @@ impl Cast {
         self.leader.state().framework_named(&Tenant::from("acme"), name).map(|(id, _)| id)
     }
 
-    fn answer(&mut self, name: &str, words: &[&str]) -> Option<Vec<String>> {
+    fn answer(&mut self, name: &str, words: &[&str], late_by: u64) -> Option<Vec<String>> {
         let framework = self.framework(name)?;
-        let mark = self.turns.remove(&framework)?;
+        let mut mark = self.turns.get(&framework).copied()?;
+        if late_by == 0 {
+            self.turns.remove(&framework);
+        }
+        mark.number.0 -= late_by;
         let calls =
             words.iter().map(|word| self.call(framework, word)).collect::<Option<Vec<_>>>()?;
         let frame = FromScheduler::Answer {
@@ -197,7 +204,8 @@ impl Cast {
     }
 
     /// `accept=a:CPU_MILLI,b:…` on the oldest offer; `decline` all; `want=COUNT:CPU_MILLI`; `put=KEY`; `kill=TASK`;
-    /// `suppress`; `revive`; `complete`.
+    /// `suppress`; `revive`; `timer=NAME:MS`; `cancel=NAME`; `send=TASK:TEXT`; `reconcile` all, or `reconcile=TASK`;
+    /// `complete`.
     fn call(&mut self, framework: FrameworkId, word: &str) -> Option<Call> {
         let offers = self.offers.entry(framework).or_default();
         Some(match word.split_once('=').unwrap_or((word, "")) {
@@ -230,6 +238,17 @@ impl Cast {
             ("put", key) => Call::Put { key: key.to_owned(), value: Some(vec![1]) },
             ("kill", task) => Call::Kill { task: task.into(), grace: None },
             ("suppress", "") => Call::Suppress(Vec::new()),
+            ("timer", timer) => {
+                let (name, ms) = timer.split_once(':')?;
+                Call::SetTimer { name: name.to_owned(), after: DurationMs(ms.parse().ok()?) }
+            }
+            ("cancel", name) => Call::CancelTimer(name.to_owned()),
+            ("send", message) => {
+                let (task, text) = message.split_once(':')?;
+                Call::Send(Message { task: task.into(), data: text.as_bytes().to_vec() })
+            }
+            ("reconcile", "") => Call::Reconcile(Vec::new()),
+            ("reconcile", task) => Call::Reconcile(vec![task.into()]),
             ("revive", "") => Call::Revive(Vec::new()),
             ("complete", "") => Call::Complete(Outcome {
                 success: true,
@@ -269,6 +288,18 @@ impl Cast {
         }
         actor.reports += 1;
         let body = ReportBody::Status(status(&launch, state));
+        let report =
+            Report { seq: ReportSeq(actor.reports), launch: launch.number, key: launch.key, body };
+        let connection = ConnectionId(actor.connection);
+        Some(self.input(Input::Reported { connection, reports: vec![report] }))
+    }
+
+    /// A task says something to its scheduler.
+    fn says(&mut self, agent: &str, task: &str, text: &str) -> Option<Vec<String>> {
+        let actor = self.agents.get_mut(agent)?;
+        let launch = actor.launches.iter().find(|launch| launch.key.task.as_str() == task)?.clone();
+        actor.reports += 1;
+        let body = ReportBody::Message(text.as_bytes().to_vec());
         let report =
             Report { seq: ReportSeq(actor.reports), launch: launch.number, key: launch.key, body };
         let connection = ConnectionId(actor.connection);
