@@ -159,7 +159,7 @@ pub struct OffersReport {
     pub declined: u64,
     /// Never answered in time.
     pub expired: u64,
-    /// Taken back early: the agent, the scheduler or the framework was gone.
+    /// Taken back early: the agent, the scheduler or the framework was gone, or somebody waited who could use it.
     pub withdrawn: u64,
     /// At the end.
     pub open: u64,
