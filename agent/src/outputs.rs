@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Seek as _};
 use tepui_agent_core::Refused;
 use tepui_proto::control::{AgentStream, StoreAnswer};
 use tepui_proto::tasks::{Blob, Output};
-use tepui_proto::{Digest, Reason, limits, names};
+use tepui_proto::{Digest, LaunchNumber, Reason, limits, names};
 use tepui_transport::Connection;
 use tepui_transport::blob;
 
@@ -19,6 +19,7 @@ use crate::fetch::{ATTEMPTS, Link, pause};
 /// Hashes and uploads a task's outputs, in their order.
 pub(crate) async fn store(
     sandbox: String,
+    launch: LaunchNumber,
     outputs: Vec<Output>,
     mut link: Link,
 ) -> Result<Vec<Blob>, Refused> {
@@ -32,7 +33,8 @@ pub(crate) async fn store(
         let hashed = tokio::task::spawn_blocking(move || open_and_hash(&root, &path)).await;
         let hashed = hashed.unwrap_or_else(|error| Err(io::Error::other(error)));
         let (file, digest, size_bytes) = hashed.map_err(|error| unavailable(error.to_string()))?;
-        upload(&file, digest, size_bytes, &mut link).await.map_err(unavailable)?;
+        let wanted = AgentStream::Store { launch, digest, size_bytes };
+        upload(&file, &wanted, &mut link).await.map_err(unavailable)?;
         blobs.push(Blob { name: output.blob, digest, size_bytes });
     }
     Ok(blobs)
@@ -83,17 +85,12 @@ fn open_beneath(root: &str, path: &str) -> io::Result<File> {
 }
 
 /// Uploads a file, again if the connection breaks.
-async fn upload(
-    file: &File,
-    digest: Digest,
-    size_bytes: u64,
-    link: &mut Link,
-) -> Result<(), String> {
+async fn upload(file: &File, wanted: &AgentStream, link: &mut Link) -> Result<(), String> {
     let mut last = "the agent stops".to_owned();
     for attempt in 0..ATTEMPTS {
         pause(attempt).await;
         let Some(connection) = link.connection().await else { break };
-        match upload_once(&connection, file, digest, size_bytes).await {
+        match upload_once(&connection, file, wanted).await {
             Ok(StoreAnswer::Stored) => return Ok(()),
             Ok(StoreAnswer::Refused(why)) => return Err(format!("the master refused it: {why}")),
             Err(error) => last = error,
@@ -105,16 +102,12 @@ async fn upload(
 async fn upload_once(
     connection: &Connection,
     file: &File,
-    digest: Digest,
-    size_bytes: u64,
+    wanted: &AgentStream,
 ) -> Result<StoreAnswer, String> {
     let mut file = file.try_clone().map_err(|error| error.to_string())?;
     file.rewind().map_err(|error| error.to_string())?;
     let (mut writer, mut reader) = connection.open().await.map_err(|error| error.to_string())?;
-    writer
-        .write(&AgentStream::Store { digest, size_bytes })
-        .await
-        .map_err(|error| error.to_string())?;
+    writer.write(wanted).await.map_err(|error| error.to_string())?;
     let mut source = tokio::fs::File::from_std(file);
     let sent = blob::send(&mut source, &mut writer).await;
     if sent.is_ok() {

@@ -302,7 +302,7 @@ impl Rooms {
         let path = self.folders.sandbox(launch);
         self.jobs.spawn(async move {
             let permit = transfers.acquire().await;
-            let result = outputs::store(path, outputs, link).await;
+            let result = outputs::store(path, launch, outputs, link).await;
             drop(permit);
             // The loop may have stopped.
             drop(inbox.send(Event::Fact(Input::OutputsStored { launch, result })).await);

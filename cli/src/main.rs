@@ -137,6 +137,15 @@ fn main() -> ExitCode {
         }
     };
     start_tracing(&cli.verb);
+    if matches!(
+        cli.verb,
+        Verb::Master(_)
+            | Verb::Agent(AgentVerb { verb: None, .. })
+            | Verb::Cluster(ClusterCommand::Init { .. } | ClusterCommand::Identity { .. })
+    ) {
+        // Whatever a part of a cluster writes is its owner's alone, by whichever library.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    }
     dispatch(cli).unwrap_or_else(|error| error.report())
 }
 

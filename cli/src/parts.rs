@@ -42,6 +42,9 @@ pub(crate) struct MasterArgs {
     /// A file with the bearer token of the tenant `default` [default: DIR/token].
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// Disk that blobs and new work leave to the log, such as 1GiB [default: a twentieth, 256MiB to 2GiB].
+    #[arg(long, value_name = "SIZE")]
+    disk_reserve: Option<String>,
     /// Look at all that is free once in this time, such as 1s, instead of at what was freed as soon as it is.
     #[arg(long, value_name = "TIME")]
     allocation_interval: Option<String>,
@@ -130,6 +133,11 @@ pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
     let file: MasterArgs = from_file(flags.config.as_deref())?;
     let with_parent = flags.with_parent;
     let allocator = allocator_settings(&flags, &file)?;
+    let disk_reserve = flags.disk_reserve.or(file.disk_reserve);
+    let disk_reserve = disk_reserve
+        .map(|text| parse_size(&text))
+        .transpose()
+        .map_err(|words| CliError::usage(words).doing("`disk_reserve` cannot be read"))?;
     let dir = needed(flags.dir.or(file.dir), "dir", "master")?;
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let config = tepui_master::MasterConfig {
@@ -138,6 +146,7 @@ pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
         identity: flags.identity.or(file.identity).unwrap_or_else(|| dir.join("identity.pem")),
         token_file: flags.token_file.or(file.token_file).unwrap_or_else(|| dir.join("token")),
         dir,
+        disk_reserve,
         allocator,
     };
     let ready = |addresses: tepui_master::Addresses| {

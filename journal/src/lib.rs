@@ -5,14 +5,20 @@
 //! one `fdatasync`, tens of microseconds to some milliseconds); give a journal a thread of its own, or use
 //! `spawn_blocking`.
 
+mod disk;
+#[cfg(test)]
+mod faults;
 mod log;
+mod room;
 mod snapshots;
 
 use crate::log::Log;
 use crate::snapshots::Snapshots;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One record, at most; larger things are kept as blobs.
 pub const RECORD_BYTES: usize = 64 << 20;
@@ -69,6 +75,14 @@ pub enum JournalError {
         /// The last record; 0 if there is none.
         last: u64,
     },
+    /// There is no room for a snapshot. The journal is as before, and goes on.
+    #[error("there is no room for a snapshot of {bytes} bytes in `{}`", path.display())]
+    Full {
+        /// Where it should stand.
+        path: PathBuf,
+        /// How many.
+        bytes: usize,
+    },
     /// An earlier write failed. The journal must be opened again, which shows what is on disk.
     #[error("an earlier write of the journal failed")]
     Poisoned,
@@ -84,6 +98,7 @@ impl JournalError {
             Self::File { .. } | Self::Log { .. } => "journal-io",
             Self::TooLarge { .. } => "journal-too-large",
             Self::Index { .. } => "journal-index",
+            Self::Full { .. } => "journal-full",
             Self::Poisoned => "journal-poisoned",
         }
     }
@@ -94,6 +109,7 @@ impl JournalError {
 }
 
 pub use crate::log::LogError;
+pub use crate::room::Room;
 
 /// What was on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,6 +137,7 @@ pub struct Journal {
     next_index: u64,
     size_since_snapshot: u64,
     is_poisoned: bool,
+    room: Arc<Room>,
     /// Held for as long as the journal lives; dropped last.
     _lock: File,
 }
@@ -133,8 +150,19 @@ impl Journal {
     /// # Errors
     /// [`JournalError::InUse`]; [`JournalError::Damaged`] if what is left cannot be told from what was written.
     pub fn open(folder: &Path) -> Result<(Self, Recovered), JournalError> {
+        Self::open_with(folder, 0)
+    }
+
+    /// As [`Self::open`], with so many bytes of the disk kept for this journal alone: a full disk then stops neither
+    /// its writes nor the next open. See [`Room`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(folder: &Path, ballast_bytes: u64) -> Result<(Self, Recovered), JournalError> {
         make_folder(folder)?;
         let lock = lock(folder)?;
+        let room = Room::open(folder, ballast_bytes);
+        let room = Arc::new(room.map_err(|error| JournalError::file(folder, error))?);
         let (snapshots, newest) = Snapshots::open(&folder.join("snapshots"))?;
         let covered = newest.as_ref().map_or(0, |(index, _)| *index);
         let log_folder = folder.join("log");
@@ -169,6 +197,7 @@ impl Journal {
             next_index,
             size_since_snapshot,
             is_poisoned: false,
+            room,
             _lock: lock,
         };
         Ok((journal, Recovered { snapshot: newest, records, next_index }))
@@ -189,8 +218,10 @@ impl Journal {
         }
         check_size(bytes, BATCH_BYTES)?;
         if !records.is_empty() {
+            self.room.prepare(bytes as u64);
             let written = self.log.append(self.next_index, records);
             self.or_poison(written)?;
+            self.room.refill();
             self.next_index += records.len() as u64;
             self.size_since_snapshot +=
                 records.iter().map(|record| size_of_record(record)).sum::<u64>();
@@ -202,7 +233,7 @@ impl Journal {
     /// that the older one covers. A snapshot at the index of the newest is already there, and nothing is done.
     ///
     /// # Errors
-    /// [`JournalError::Index`] changes nothing. After any other error each later call fails.
+    /// [`JournalError::Index`] and [`JournalError::Full`] change nothing. After any other error each later call fails.
     pub fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError> {
         self.check()?;
         let (snapshot, last) = (self.snapshots.newest(), self.next_index - 1);
@@ -212,12 +243,16 @@ impl Journal {
         if index <= snapshot || index > last {
             return Err(JournalError::Index { index, snapshot, last });
         }
+        self.room.prepare(bytes.len() as u64);
         let kept = self.snapshots.write(index, bytes);
-        let keep_after = kept.inspect_err(|_| self.is_poisoned = true)?;
+        let keep_after = kept.inspect_err(|error| {
+            self.is_poisoned = !matches!(error, JournalError::Full { .. });
+        })?;
         if keep_after > 0 {
             let compacted = self.log.compact(keep_after);
             self.or_poison(compacted)?;
         }
+        self.room.refill();
         if index == last {
             self.size_since_snapshot = 0;
         } else {
@@ -232,6 +267,11 @@ impl Journal {
     /// Bytes of the records after the newest snapshot (about, if it was taken at an index before the last).
     pub fn size_since_snapshot(&self) -> u64 {
         self.size_since_snapshot
+    }
+
+    /// The room that it has, to be asked by others that fill the same disk.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// The index that the next record will have.
@@ -267,7 +307,7 @@ fn check_size(bytes: usize, max: usize) -> Result<(), JournalError> {
 
 /// Makes a folder, and syncs its parent so that it is still there after a crash.
 fn make_folder(folder: &Path) -> Result<(), JournalError> {
-    match fs::create_dir(folder) {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => match folder.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
             _ => sync_folder(Path::new(".")),
@@ -290,6 +330,7 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(|error| JournalError::file(&path, error))?;
     match file.try_lock() {
@@ -324,6 +365,65 @@ mod tests {
         fs::remove_dir_all(folder.path().join("snapshots")).unwrap();
         assert!(matches!(journal.snapshot(1, b"x"), Err(JournalError::File { .. })));
         assert!(matches!(journal.append(&[vec![2]]), Err(JournalError::Poisoned)));
+    }
+
+    /// What cannot be told from the page cache: whether a batch is on disk whose sync failed.
+    #[test]
+    fn what_a_failed_sync_left_is_written_again_before_it_is_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        faults::watch(folder.path());
+        let (mut journal, _) = Journal::open(folder.path()).unwrap();
+        journal.append(&[vec![1; 5_000]]).unwrap();
+        faults::fail_next_sync(folder.path());
+        assert_eq!(journal.append(&[vec![2; 5_000]]).unwrap_err().code(), "journal-io");
+        drop(journal);
+        let (mut journal, recovered) = Journal::open(folder.path()).unwrap();
+        let believed = recovered.records;
+        assert_eq!(believed.first().map(|(_, record)| record.as_slice()), Some(&[1; 5_000][..]));
+        journal.append(&[vec![3; 5_000]]).unwrap();
+        drop(journal);
+        faults::cut_power(folder.path());
+        let (_, recovered) = Journal::open(folder.path()).unwrap();
+        let last = believed.len() as u64 + 1;
+        let expected: Vec<_> = believed.into_iter().chain([(last, vec![3; 5_000])]).collect();
+        assert_eq!(recovered.records, expected);
+    }
+
+    #[test]
+    fn children_do_not_inherit_the_log_and_nobody_else_may_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("journal");
+        let (mut journal, _) = Journal::open_with(&folder, 1 << 20).unwrap();
+        journal.append(&[vec![1]]).unwrap();
+        journal.snapshot(1, b"state").unwrap();
+        let mut seen = 0;
+        for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            if !target.starts_with(&folder) {
+                continue;
+            }
+            let number = entry.file_name().into_string().unwrap();
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+            assert_ne!(flags & 0o2_000_000, 0, "{} is left open", target.display());
+            seen += 1;
+        }
+        // The lock, and a file of the log.
+        assert!(seen >= 2, "{seen}");
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            let bits = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(bits(&folder), 0o700, "{}", folder.display());
+            for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() != "LOCK" {
+                    assert_eq!(bits(&entry.path()), 0o600, "{}", entry.path().display());
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Owns the meeting with raft-engine, and turns its panics (a failed sync, an entry that is not what the index says)
 //! into errors. The engine keeps an index entry per record in memory, not the record.
 
+use crate::disk::{Disk, write_again};
 use protobuf::well_known_types::BytesValue;
+use raft_engine::internals::FilePipeLog;
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 use std::any::Any;
 use std::fmt;
@@ -11,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The only region.
 const REGION: u64 = 1;
@@ -75,9 +78,11 @@ impl MessageExt for Entry {
     }
 }
 
+type Files = Engine<Disk, FilePipeLog<Disk>>;
+
 pub(crate) struct Log {
     /// None only while it is dropped.
-    engine: Option<Engine>,
+    engine: Option<Files>,
 }
 
 impl fmt::Debug for Log {
@@ -112,7 +117,11 @@ impl Log {
                 return Err(LogError::Start(path));
             }
         }
-        let engine = guarded(|| Engine::open(config))?;
+        // What was read is not yet known to be on disk: a sync may have failed before.
+        for path in newest(files(folder)?) {
+            write_again(&path)?;
+        }
+        let engine = guarded(|| Engine::open_with_file_system(config, Arc::new(Disk)))?;
         // It syncs the starts of its files, but for the first one.
         for path in files(folder)? {
             File::open(path)?.sync_all()?;
@@ -184,7 +193,7 @@ impl Log {
         Ok(())
     }
 
-    fn engine(&self) -> Result<&Engine, raft_engine::Error> {
+    fn engine(&self) -> Result<&Files, raft_engine::Error> {
         self.engine.as_ref().ok_or(raft_engine::Error::EntryNotFound)
     }
 }
@@ -214,6 +223,15 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+/// The newest file of each kind: the older ones were synced before there was another.
+fn newest(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    // Their names are numbers of one width.
+    files.sort_unstable_by(|one, other| (one.extension(), one).cmp(&(other.extension(), other)));
+    files.reverse();
+    files.dedup_by(|older, newer| older.extension() == newer.extension());
+    files
 }
 
 fn entry(index: u64, record: &[u8]) -> BytesValue {

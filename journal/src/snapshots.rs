@@ -3,8 +3,9 @@
 //! A file is 40 bytes of head (magic, index, length, XXH3-128 of index, length, and body) and the body.
 
 use crate::{JournalError, make_folder, sync_folder};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -69,7 +70,14 @@ impl Snapshots {
     pub(crate) fn write(&mut self, index: u64, bytes: &[u8]) -> Result<u64, JournalError> {
         let path = path_of(&self.folder, index);
         let beside = path.with_extension("new");
-        write_beside(&beside, index, bytes).map_err(|error| JournalError::file(&beside, error))?;
+        if let Err(error) = write_beside(&beside, index, bytes) {
+            if error.kind() != io::ErrorKind::StorageFull {
+                return Err(JournalError::file(&beside, error));
+            }
+            // Nobody has seen it, and what it stands for is in the log.
+            fs::remove_file(&beside).map_err(|error| JournalError::file(&beside, error))?;
+            return Err(JournalError::Full { path: beside, bytes: bytes.len() });
+        }
         fs::rename(&beside, &path).map_err(|error| JournalError::file(&path, error))?;
         sync_folder(&self.folder)?;
         self.damaged.retain(|damaged| *damaged != index);
@@ -109,7 +117,8 @@ fn list(folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 fn write_beside(path: &Path, index: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(&head(index, bytes))?;
     file.write_all(bytes)?;
     file.sync_all()

@@ -4,7 +4,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tepui_journal::{Journal, JournalError, Recovered};
 
 fn batch(first: u64, count: u64) -> Vec<Vec<u8>> {
@@ -73,62 +75,92 @@ fn an_empty_record_is_a_record() {
     assert_eq!(recovered.records, [(1, Vec::new()), (2, Vec::new())]);
 }
 
-#[test]
-fn a_cut_at_any_place_of_the_last_batch_loses_that_batch_and_no_other() {
-    let home = tempfile::tempdir().unwrap();
-    let folder = home.path().join("whole");
-    let (mut journal, _) = open(&folder);
-    journal.append(&batch(1, 5)).unwrap();
-    drop(journal);
-    let kept = fs::metadata(newest_log(&folder)).unwrap().len();
-    let (mut journal, _) = open(&folder);
-    journal.append(&batch(6, 4)).unwrap();
-    drop(journal);
-    let whole = fs::read(newest_log(&folder)).unwrap();
-    let name = newest_log(&folder).file_name().unwrap().to_owned();
-    let kept = usize::try_from(kept).unwrap();
-    for cut in (kept..whole.len()).step_by(31).chain([kept + 1, whole.len() - 1]) {
-        for tail in [&[][..], &[0; 64], &[0xa5; 64]] {
-            let folder = home.path().join("cut");
-            fs::create_dir_all(folder.join("log")).unwrap();
-            fs::write(folder.join("log").join(&name), [&whole[..cut], tail].concat()).unwrap();
-            let (mut journal, recovered) = open(&folder);
-            assert_eq!(recovered.next_index, 6, "cut at {cut}");
-            // It goes on from there, and the lost batch does not come back.
-            journal.append(&batch(6, 1)).unwrap();
-            drop(journal);
-            assert_eq!(open(&folder).1.next_index, 7);
-            fs::remove_dir_all(&folder).unwrap();
-        }
+/// A journal of batches of one to three records, closed after each: where each batch ends in its file, and with which
+/// record.
+fn batches(folder: &Path) -> Vec<(usize, u64)> {
+    let mut ends = Vec::new();
+    for (first, count) in [(1, 3), (4, 1), (5, 2), (7, 1), (8, 1)] {
+        let (mut journal, _) = open(folder);
+        let last = journal.append(&batch(first, count)).unwrap();
+        drop(journal);
+        let length = fs::metadata(newest_log(folder)).unwrap().len();
+        ends.push((usize::try_from(length).unwrap(), last));
     }
+    ends
+}
+
+/// The last record of the batches that end at or before a place.
+fn last_before(ends: &[(usize, u64)], place: usize) -> u64 {
+    ends.iter().take_while(|(end, _)| *end <= place).last().map_or(0, |(_, last)| *last)
 }
 
 #[test]
-fn a_flipped_bit_anywhere_never_opens_to_something_that_was_not_written() {
+fn a_cut_at_any_byte_loses_the_batch_that_it_cuts_and_no_other() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("whole");
-    let (mut journal, _) = open(&folder);
-    for index in 1..=6 {
-        journal.append(&batch(index, 1)).unwrap();
+    let ends = batches(&folder);
+    let whole = fs::read(newest_log(&folder)).unwrap();
+    let name = newest_log(&folder).file_name().unwrap().to_owned();
+    // What is before the first batch is written and synced when the file is made.
+    let start = header_length(&whole);
+    for cut in start..=whole.len() {
+        let tail = [&[][..], &[0; 64], &[0xa5; 64]][cut % 3];
+        let folder = home.path().join("cut");
+        fs::create_dir_all(folder.join("log")).unwrap();
+        fs::write(folder.join("log").join(&name), [&whole[..cut], tail].concat()).unwrap();
+        let (mut journal, recovered) = open(&folder);
+        let next = last_before(&ends, cut) + 1;
+        assert_eq!(recovered.next_index, next, "cut at {cut}");
+        if cut % 50 == 0 {
+            // It goes on from there, and the lost batch does not come back.
+            journal.append(&batch(next, 1)).unwrap();
+            drop(journal);
+            assert_eq!(open(&folder).1.next_index, next + 1);
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
-    drop(journal);
+}
+
+/// Up to where the file of an empty journal goes.
+fn header_length(whole: &[u8]) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let header = fs::read(newest_log(folder.path())).unwrap();
+    assert!(whole.starts_with(&header));
+    header.len()
+}
+
+#[test]
+fn a_flipped_bit_in_any_byte_costs_its_batch_and_those_after_it_and_nothing_before() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("whole");
+    let ends = batches(&folder);
     let log = newest_log(&folder);
     let whole = fs::read(&log).unwrap();
-    for place in (0..whole.len()).step_by(13) {
+    let (mut errors, mut harmless) = (0, 0);
+    for place in 0..whole.len() {
         let mut damaged = whole.clone();
         damaged[place] ^= 0x10;
         fs::write(&log, &damaged).unwrap();
-        // `open` checks each record that comes out; an error is as good.
         match Journal::open(&folder) {
-            Ok((journal, _)) => {
-                drop(journal);
-                open(&folder);
+            Ok((_, recovered)) => {
+                // A few bits mean nothing; then nothing is lost.
+                let all = last_before(&ends, whole.len());
+                let kept = [last_before(&ends, place), all].map(|last| last + 1);
+                assert!(kept.contains(&recovered.next_index), "byte {place}: {recovered:?}");
+                harmless += usize::from(recovered.next_index == all + 1);
+                for (index, bytes) in &recovered.records {
+                    assert_eq!(bytes, &record(*index), "byte {place}");
+                }
             }
             Err(error) => {
                 assert!(["journal-io", "journal-damaged"].contains(&error.code()), "{error}");
+                errors += 1;
             }
         }
     }
+    assert!(errors < whole.len(), "nothing was ever recovered");
+    assert!(harmless < 20, "{harmless} flipped bits were not seen");
 }
 
 #[test]
@@ -293,4 +325,24 @@ fn too_much_at_once_is_refused_and_does_no_harm() {
     let large = vec![0_u8; tepui_journal::RECORD_BYTES + 1];
     assert!(matches!(journal.append(&[large]), Err(JournalError::TooLarge { .. })));
     assert_eq!(journal.append(&batch(1, 1)).unwrap(), 1);
+}
+
+#[test]
+fn the_ballast_is_there_until_the_journal_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("journal");
+    let (journal, _) = Journal::open_with(&folder, 4 << 20).unwrap();
+    let room = Arc::clone(journal.room());
+    let ballast = folder.join("ballast");
+    let held = fs::metadata(&ballast).unwrap();
+    assert_eq!((held.len(), held.blocks() * 512 >= 4 << 20), (4 << 20, true));
+    // It is somebody else's to spare.
+    let spare = room.spare().unwrap();
+    assert!(spare > 0);
+    drop((journal, room));
+    // Less is wanted: it is given back.
+    let (journal, _) = Journal::open_with(&folder, 0).unwrap();
+    assert_eq!(fs::metadata(&ballast).unwrap().len(), 0);
+    drop(journal);
+    assert_eq!(open(&folder).1.next_index, 1);
 }

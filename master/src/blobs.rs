@@ -4,16 +4,25 @@
 //! good as absent. Its one surprise: what was stored is held against removal until its keeper is dropped, so that a
 //! blob that is forgotten and uploaded again in one moment is not lost.
 
+mod pace;
+#[cfg(test)]
+mod tests;
+
+use crate::descriptors::Shares;
+use crate::places::{Owner, Place, Places};
+use crate::room::{DiskFull, Room};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetResultPayload, MultipartUpload, ObjectStoreExt as _};
+use pace::{PATIENCE, Pace};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tepui_proto::{Digest, limits};
@@ -22,8 +31,6 @@ use tokio_util::io::ReaderStream;
 
 /// What is gathered before it is written: few enough calls, and little memory per upload.
 const PART_BYTES: usize = 1 << 20;
-/// Uploads at once; more wait for their turn.
-const UPLOADS: usize = 64;
 
 /// Why a blob was not stored, or cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,16 @@ pub enum BlobError {
         /// The bound.
         max: u64,
     },
+    /// Its bytes come too slowly: others wait for the place.
+    #[error("its bytes come too slowly: less than {min} a second over {s} s", min = limits::UPLOAD_BYTES_PER_S,
+        s = PATIENCE.as_secs())]
+    TooSlow,
+    /// Others need the place.
+    #[error("as many blobs as may be are on their way, and most of them are of the same sender")]
+    TooMany,
+    /// There is no room for it.
+    #[error(transparent)]
+    DiskFull(#[from] DiskFull),
     /// Whoever sent it stopped.
     #[error("its bytes stopped coming: {0}")]
     Source(String),
@@ -63,6 +80,9 @@ impl BlobError {
             Self::Unknown(_) => "blob-unknown",
             Self::DigestMismatch { .. } => "digest-mismatch",
             Self::TooLarge { .. } => "blob-too-large",
+            Self::TooSlow => "upload-slow",
+            Self::TooMany => "too-many-requests",
+            Self::DiskFull(full) => full.code(),
             Self::Source(_) => "upload-cut",
             Self::Store(_) | Self::Read(_) => "blob-store",
         }
@@ -103,13 +123,27 @@ pub struct Stored {
 /// A blob's bytes as they come from the store.
 pub type Chunks = BoxStream<'static, Result<Bytes, BlobError>>;
 
+/// Who sends a blob. People and agents compete among themselves, never with each other: nobody's uploads stop the
+/// outputs of tasks.
+#[derive(Clone, Debug)]
+pub(crate) enum Uploader {
+    /// Somebody with the token.
+    Person(Owner),
+    /// An agent. Agents are the cluster's own, so they wait for each other, and none of theirs is cut for others.
+    Agent,
+}
+
 /// The store.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<LocalFileSystem>,
+    room: Room,
     /// Read by who stores, written by who removes.
     removal: Arc<RwLock<()>>,
-    uploads: Arc<Semaphore>,
+    uploads: Places,
+    outputs: Arc<Semaphore>,
+    /// Agents' downloads; each has a file open. More wait: an agent that does not read is cut by its transport.
+    fetches: Arc<Semaphore>,
 }
 
 impl Blobs {
@@ -117,9 +151,9 @@ impl Blobs {
     ///
     /// # Errors
     /// If the folder cannot be made or read.
-    pub fn open(folder: &Path) -> Result<Self, OpenBlobsError> {
+    pub(crate) fn open(folder: &Path, room: Room, shares: Shares) -> Result<Self, OpenBlobsError> {
         let failed = |source| OpenBlobsError::Folder { path: folder.to_owned(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         sweep(folder, 0).map_err(failed)?;
         let store = LocalFileSystem::new_with_prefix(folder)
             .map_err(|source| OpenBlobsError::Store { path: folder.to_owned(), source })?;
@@ -127,17 +161,27 @@ impl Blobs {
         let store = Arc::new(store.with_fsync(true));
         Ok(Self {
             store,
+            room,
             removal: Arc::new(RwLock::new(())),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            uploads: Places::new(shares.uploads),
+            outputs: Arc::new(Semaphore::new(shares.uploads)),
+            fetches: Arc::new(Semaphore::new(shares.fetches)),
         })
+    }
+
+    /// The room on its disk.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Stores what comes, if it hashes to `digest` and has at most `max` bytes. On disk when it returns.
     ///
     /// # Errors
-    /// Other bytes, too many, a source or a store that fails. Nothing is then left behind.
-    pub async fn put<S, E>(
+    /// Other bytes, too many, no room for them, a source that fails or is slow, a store that fails. Nothing is then
+    /// left behind.
+    pub(crate) async fn put<S, E>(
         &self,
+        from: Uploader,
         digest: &Digest,
         max: u64,
         mut source: S,
@@ -146,14 +190,20 @@ impl Blobs {
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
         E: Display,
     {
-        // Fails only once it is closed, which it never is.
-        let _permit = self.uploads.acquire().await.ok();
-        let mut upload = self.store.put_multipart(&key(digest)).await.map_err(BlobError::Store)?;
-        let taken = take(upload.as_mut(), digest, max, &mut source).await;
+        // The permit fails only once the semaphore is closed, which it never is.
+        let (place, _permit) = match from {
+            Uploader::Person(owner) => (Some(self.uploads.take(owner)), None),
+            Uploader::Agent => (None, self.outputs.acquire().await.ok()),
+        };
+        // Folders have to be made, too, and each of those takes a block.
+        drop(self.room.grant(PART_BYTES as u64)?);
+        let mut upload =
+            self.store.put_multipart(&key(digest)).await.map_err(|error| self.failed(error))?;
+        let taken = self.take(upload.as_mut(), place.as_ref(), digest, max, &mut source).await;
         let held = Arc::clone(&self.removal).read_owned().await;
         match taken {
             Ok(size_bytes) => {
-                upload.complete().await.map_err(BlobError::Store)?;
+                upload.complete().await.map_err(|error| self.failed(error))?;
                 Ok(Stored { size_bytes, _held: held })
             }
             Err(error) => {
@@ -165,12 +215,80 @@ impl Blobs {
         }
     }
 
+    /// Reads a source to its end into an upload, hashing on the way.
+    async fn take<S, E>(
+        &self,
+        upload: &mut dyn MultipartUpload,
+        place: Option<&Place>,
+        digest: &Digest,
+        max: u64,
+        source: &mut S,
+    ) -> Result<u64, BlobError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: Display,
+    {
+        let mut hash = Sha256::new();
+        let mut size = 0_u64;
+        let mut part = BytesMut::new();
+        let mut pace = Pace::default();
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = lost(place) => return Err(BlobError::TooMany),
+                next = pace.next(source) => next?,
+            };
+            let Some(bytes) = next else { break };
+            size = size.saturating_add(bytes.len() as u64);
+            if size > max {
+                return Err(BlobError::TooLarge { max });
+            }
+            hash.update(&bytes);
+            part.extend_from_slice(&bytes);
+            if part.len() >= PART_BYTES {
+                self.write(upload, part.split().freeze()).await?;
+                if let Some(place) = place {
+                    place.touch();
+                }
+            }
+        }
+        let got = Digest(hash.finalize().into());
+        if got != *digest {
+            return Err(BlobError::DigestMismatch { want: *digest, got });
+        }
+        if !part.is_empty() {
+            self.write(upload, part.freeze()).await?;
+        }
+        Ok(size)
+    }
+
+    async fn write(&self, upload: &mut dyn MultipartUpload, part: Bytes) -> Result<(), BlobError> {
+        let granted = self.room.grant(part.len() as u64)?;
+        let written = upload.put_part(part.into()).await;
+        drop(granted);
+        written.map_err(|error| self.failed(error))
+    }
+
+    /// A store that failed because its disk is full is not broken.
+    fn failed(&self, error: object_store::Error) -> BlobError {
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && error.kind() == io::ErrorKind::StorageFull
+            {
+                return BlobError::DiskFull(self.room.full());
+            }
+            cause = error.source();
+        }
+        BlobError::Store(error)
+    }
+
     /// A blob's size and bytes.
     ///
     /// # Errors
     /// If there is none, or the store fails.
     pub async fn get(&self, digest: &Digest) -> Result<(u64, Chunks), BlobError> {
-        let got = self.store.get(&key(digest)).await.map_err(|error| lost(digest, error))?;
+        let got = self.store.get(&key(digest)).await.map_err(|error| unknown(digest, error))?;
         let size = got.meta.size;
         let chunks = match got.payload {
             // The store's own stream reads 8 KiB at a time.
@@ -185,12 +303,27 @@ impl Blobs {
         Ok((size, chunks))
     }
 
+    /// As [`Self::get`], for an agent: waits while too many are on their way.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn fetch(&self, digest: &Digest) -> Result<Chunks, BlobError> {
+        // Fails only once it is closed, which it never is.
+        let permit = Arc::clone(&self.fetches).acquire_owned().await.ok();
+        let (_, chunks) = self.get(digest).await?;
+        // The permit goes with the bytes.
+        let held = stream::unfold((chunks, permit), |(mut chunks, permit)| async move {
+            chunks.next().await.map(|chunk| (chunk, (chunks, permit)))
+        });
+        Ok(held.boxed())
+    }
+
     /// All bytes of a small blob.
     ///
     /// # Errors
     /// If there is none, it has more than `max` bytes, or the store fails.
     pub async fn read(&self, digest: &Digest, max: u64) -> Result<Bytes, BlobError> {
-        let got = self.store.get(&key(digest)).await.map_err(|error| lost(digest, error))?;
+        let got = self.store.get(&key(digest)).await.map_err(|error| unknown(digest, error))?;
         if got.meta.size > max {
             return Err(BlobError::TooLarge { max });
         }
@@ -219,47 +352,18 @@ impl Blobs {
     }
 }
 
-fn lost(digest: &Digest, error: object_store::Error) -> BlobError {
+async fn lost(place: Option<&Place>) {
+    match place {
+        Some(place) => place.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unknown(digest: &Digest, error: object_store::Error) -> BlobError {
     match error {
         object_store::Error::NotFound { .. } => BlobError::Unknown(*digest),
         error => BlobError::Store(error),
     }
-}
-
-/// Reads a source to its end into an upload, hashing on the way.
-async fn take<S, E>(
-    upload: &mut dyn MultipartUpload,
-    digest: &Digest,
-    max: u64,
-    source: &mut S,
-) -> Result<u64, BlobError>
-where
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
-    E: Display,
-{
-    let mut hash = Sha256::new();
-    let mut size = 0_u64;
-    let mut part = BytesMut::new();
-    while let Some(bytes) = source.next().await {
-        let bytes = bytes.map_err(|error| BlobError::Source(error.to_string()))?;
-        size = size.saturating_add(bytes.len() as u64);
-        if size > max {
-            return Err(BlobError::TooLarge { max });
-        }
-        hash.update(&bytes);
-        part.extend_from_slice(&bytes);
-        if part.len() >= PART_BYTES {
-            upload.put_part(part.split().freeze().into()).await.map_err(BlobError::Store)?;
-        }
-    }
-    let got = Digest(hash.finalize().into());
-    if got != *digest {
-        return Err(BlobError::DigestMismatch { want: *digest, got });
-    }
-    if !part.is_empty() {
-        upload.put_part(part.freeze().into()).await.map_err(BlobError::Store)?;
-    }
-    Ok(size)
 }
 
 /// `sha256/aa/bb/<hex>`: folders of some hundred entries, however many blobs there are.
@@ -282,93 +386,4 @@ fn sweep(folder: &Path, depth: usize) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::stream;
-    use std::convert::Infallible;
-
-    fn pieces(
-        bytes: &[u8],
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Unpin + use<> {
-        let pieces: Vec<_> =
-            bytes.chunks(70_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        stream::iter(pieces)
-    }
-
-    fn digest(bytes: &[u8]) -> Digest {
-        Digest(Sha256::digest(bytes).into())
-    }
-
-    fn files(folder: &Path) -> Vec<String> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
-                names.extend(files(&entry.path()));
-            } else {
-                names.push(entry.file_name().into_string().unwrap());
-            }
-        }
-        names
-    }
-
-    #[tokio::test]
-    async fn a_blob_comes_back_as_it_went_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
-        for bytes in [vec![], vec![7; 10], vec![9; 3 * PART_BYTES + 1]] {
-            let digest = digest(&bytes);
-            let stored = blobs.put(&digest, limits::BLOB_BYTES, pieces(&bytes)).await.unwrap();
-            assert_eq!(stored.size_bytes, bytes.len() as u64);
-            let (size, chunks) = blobs.get(&digest).await.unwrap();
-            let got: Vec<Bytes> = chunks.try_collect().await.unwrap();
-            assert_eq!((size, got.concat()), (bytes.len() as u64, bytes.clone()));
-            assert_eq!(blobs.read(&digest, u64::MAX).await.unwrap(), bytes);
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_refused_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
-        let other = digest(b"other");
-        let refused = blobs.put(&other, 100, pieces(b"bytes")).await.unwrap_err();
-        assert_eq!(refused.code(), "digest-mismatch");
-        let large = vec![1; 2 * PART_BYTES];
-        let refused = blobs
-            .put(&digest(&large), 2 * PART_BYTES as u64 - 1, pieces(&large))
-            .await
-            .unwrap_err();
-        assert_eq!(refused.code(), "blob-too-large");
-        let cut = stream::iter([Ok(Bytes::from_static(b"by")), Err("gone")]);
-        assert_eq!(blobs.put(&other, 100, cut).await.unwrap_err().code(), "upload-cut");
-        assert_eq!(files(folder.path()), Vec::<String>::new());
-        assert_eq!(blobs.get(&other).await.err().map(|error| error.code()), Some("blob-unknown"));
-    }
-
-    #[tokio::test]
-    async fn removed_blobs_are_unknown_and_removing_them_again_is_no_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
-        let digest = digest(b"bytes");
-        drop(blobs.put(&digest, 100, pieces(b"bytes")).await.unwrap());
-        let held = blobs.hold().await;
-        blobs.remove(&digest, &held).await.unwrap();
-        blobs.remove(&digest, &held).await.unwrap();
-        assert_eq!(blobs.read(&digest, 100).await.unwrap_err().code(), "blob-unknown");
-    }
-
-    #[test]
-    fn what_a_crash_cut_off_is_swept_at_the_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let deep = folder.path().join("sha256/aa/bb");
-        fs::create_dir_all(&deep).unwrap();
-        fs::write(deep.join("aabb#1"), b"half").unwrap();
-        fs::write(deep.join("aabb"), b"whole").unwrap();
-        Blobs::open(folder.path()).unwrap();
-        assert_eq!(files(folder.path()), ["aabb"]);
-    }
 }

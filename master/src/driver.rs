@@ -7,12 +7,13 @@
 mod clock;
 mod orders;
 mod recovery;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use crate::blobs::Blobs;
 use crate::sessions::{Link, Links};
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -69,6 +70,8 @@ impl From<Stopped> for Refusal {
     }
 }
 
+pub(crate) use recovery::{Recovery, recover};
+
 pub(crate) type Answer = Result<ReplyBody, Refusal>;
 type Query = Box<dyn FnOnce(&View<'_>) + Send>;
 
@@ -124,14 +127,13 @@ impl fmt::Debug for Driver {
 /// The driver's end; to be awaited once.
 pub(crate) type Ended = oneshot::Receiver<Result<(), DriverError>>;
 
-/// Recovers the state of a journal's folder and starts the driver on a thread of its own. To be called within a tokio
-/// runtime, which must outlive it.
+/// Starts the driver on a thread of its own, with what was recovered. To be called within a tokio runtime, which must
+/// outlive it.
 pub(crate) fn start(
-    folder: &Path,
+    recovered: Recovery,
     blobs: Blobs,
     allocator: Settings,
 ) -> Result<(Driver, Ended), DriverError> {
-    let recovered = recovery::recover(folder)?;
     let (sender, commands) = mpsc::channel(WAITING);
     let (changed, changes) = watch::channel(0);
     let driver = Driver { commands: sender, tickets: Arc::new(AtomicU64::new(1)), changes };
@@ -180,12 +182,13 @@ impl Driver {
         seen.await.map_err(|_gone| Stopped)
     }
 
-    /// Looks until it has seen enough, or for so long; says what it saw last. Looks again only when something has
-    /// changed, and not more often than every `pause`.
+    /// Looks until it has seen enough, for so long, or until it is `over`; says what it saw last. Looks again only
+    /// when something has changed, and not more often than every `pause`.
     pub(crate) async fn wait<T, F>(
         &self,
         limit: Duration,
         pause: Duration,
+        over: impl Future<Output = ()>,
         look: F,
         is_enough: impl Fn(&T) -> bool,
     ) -> Result<T, Stopped>
@@ -195,13 +198,18 @@ impl Driver {
     {
         let mut changes = self.changes.clone();
         let until = Instant::now() + limit;
+        let mut over = std::pin::pin!(over);
         loop {
             changes.borrow_and_update();
             let seen = self.query(look.clone()).await?;
             if is_enough(&seen) {
                 return Ok(seen);
             }
-            match tokio::time::timeout_at(until, changes.changed()).await {
+            let changed = tokio::select! {
+                changed = tokio::time::timeout_at(until, changes.changed()) => changed,
+                () = &mut over => return Ok(seen),
+            };
+            match changed {
                 Err(_elapsed) => return Ok(seen),
                 Ok(Err(_gone)) => return Err(Stopped),
                 // Timers are coarse; who wants no pause gets none.

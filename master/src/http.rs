@@ -6,6 +6,7 @@
 mod agents;
 mod auth;
 mod blobs;
+mod door;
 mod error;
 mod extract;
 mod frameworks;
@@ -15,45 +16,27 @@ mod modules;
 mod openapi;
 mod proxy;
 mod roles;
+mod serving;
 mod tasks;
 
 use crate::blobs::Blobs;
+use crate::descriptors::Shares;
 use crate::driver::Driver;
 use crate::inspector::Inspector;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
+use crate::places::Places;
+use crate::room::Room;
 use axum::routing::{any, get, post, put};
-use axum::{Router, http::StatusCode};
-use axum_server::accept::NoDelayAcceptor;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use axum_server::{Handle, Server};
+use axum::{Router, http::StatusCode, middleware};
 use error::Failure;
-use hyper_util::rt::TokioTimer;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::pem;
 use std::future::{Ready, ready};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
-use tepui_transport::Identity;
-use tokio::sync::Semaphore;
+use tepui_proto::limits;
 
 pub(crate) use auth::Token;
-
-/// Requests at once, waiting ones among them.
-const REQUESTS: usize = 4_096;
-/// Log readers at once: each holds a stream to an agent for as long as it likes.
-const LOG_READERS: usize = 512;
-/// How long a client may take to send its headers.
-const HEADERS: Duration = Duration::from_secs(10);
-/// How often a silent HTTP/2 client is asked whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 256;
-/// How long requests may take to end once the master stops.
-pub(crate) const DRAIN: Duration = Duration::from_secs(2);
+pub(crate) use door::Door;
 
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -81,24 +64,39 @@ pub(crate) struct Services {
     pub(crate) driver: Driver,
     pub(crate) blobs: Blobs,
     pub(crate) inspector: Inspector,
+    room: Room,
     token: Token,
-    requests: Semaphore,
-    log_readers: Arc<Semaphore>,
+    /// Requests that are not answered to the last byte.
+    requests: Places,
+    /// Those of them that wait for something to happen. Fewer, so that who waits never keeps out who does not.
+    waits: Places,
+    /// Those that wait for a scheduler's answer, by framework.
+    calls: Places,
+    /// Bodies, in either direction, that are large and in memory.
+    large: Places,
+    /// Blobs on their way to somebody: each has a file open.
+    readers: Places,
+    /// Logs on their way to somebody: each has a stream of an agent.
+    log_readers: Places,
 }
 
 type App = Arc<Services>;
 
 impl Services {
-    pub(crate) fn new(driver: Driver, blobs: Blobs, token: Token) -> Self {
+    pub(crate) fn new(driver: Driver, blobs: Blobs, token: Token, shares: Shares) -> Self {
         let inspector = Inspector::new(driver.clone(), blobs.clone());
-        let requests = Semaphore::new(REQUESTS);
         Self {
             driver,
+            room: blobs.room().clone(),
             blobs,
             inspector,
             token,
-            requests,
-            log_readers: Arc::new(Semaphore::new(LOG_READERS)),
+            requests: Places::new(limits::REQUESTS),
+            waits: Places::new(limits::WAITS),
+            calls: Places::new(limits::CALLS_OF_FRAMEWORKS),
+            large: Places::new(limits::LARGE_BODIES),
+            readers: Places::new(shares.readers),
+            log_readers: Places::new(limits::LOG_READERS),
         }
     }
 }
@@ -110,43 +108,6 @@ pub(crate) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), H
     listener.set_nonblocking(true).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
-}
-
-/// A server on that listener, to be served with [`router`].
-pub(crate) fn server(
-    listener: TcpListener,
-    identity: &Identity,
-    handle: Handle<SocketAddr>,
-) -> Result<Server<SocketAddr, RustlsAcceptor<NoDelayAcceptor>>, HttpError> {
-    let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let config = RustlsConfig::from_config(Arc::new(tls(identity)?));
-    // Answers are a few small frames; with Nagle's algorithm each would wait 40 ms for the client's kernel.
-    let acceptor = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor::new());
-    let server = axum_server::from_tcp(listener);
-    let server = server.map_err(|source| HttpError::Listen { address, source })?;
-    let mut server = server.handle(handle).acceptor(acceptor);
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    server
-        .http_builder()
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(HEADERS)
-        .max_concurrent_streams(STREAMS);
-    Ok(server)
-}
-
-/// TLS with the master's own certificate. Clients are known by their token.
-fn tls(identity: &Identity) -> Result<rustls::ServerConfig, HttpError> {
-    let certificates = vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes())?];
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// All routes. `openapi` describes the same ones.
@@ -185,19 +146,8 @@ pub(crate) fn router(services: Services) -> Router {
         .route("/metrics", get(metrics::text))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), admit))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), serving::admit))
         .with_state(app)
-}
-
-/// The door: who has no token learns nothing, not even which routes there are.
-async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
-    if !app.token.admits(request.headers()) {
-        return Failure::unauthorized().into_response();
-    }
-    let Ok(_permit) = app.requests.try_acquire() else {
-        return Failure::too_many("requests").into_response();
-    };
-    next.run(request).await
 }
 
 fn unknown() -> Ready<Failure> {

@@ -1,7 +1,9 @@
 //! Looks at a module's structure: what it is, what it imports, how much of everything it holds.
 //!
-//! Owns the allow-list of imports and the bounds on counts. Never compiles and never looks into a function's code:
-//! that is an agent's work, after this. Its one surprise: a module that passes here may still not compile.
+//! Owns the allow-list of imports and the bounds on counts. Never compiles, never looks into a function's code, and never
+//! works out what a type is made of: a few bytes of a component can ask for gibibytes of types, so that is left to the
+//! agent's compiler, a child with bounds. What this needs grows with the bytes that are read, and with nothing else. Its
+//! one surprise: a module that passes here may still not be valid.
 
 mod imports;
 #[cfg(test)]
@@ -11,7 +13,7 @@ use imports::Version;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::limits;
 use wasmparser::{
-    BinaryReaderError, Encoding, ExternalKind, FunctionBody, Parser, Payload, TypeRef, Validator,
+    BinaryReaderError, Encoding, ExternalKind, FunctionBody, Parser, Payload, TypeRef,
 };
 
 /// The interface that a scheduler exports.
@@ -160,12 +162,8 @@ pub fn inspect(bytes: &[u8]) -> Result<ModuleKind, InspectError> {
         return Err(InspectError::NotWasm("it does not begin with `\\0asm`".to_owned()));
     }
     let mut look = Look::default();
-    let mut validator = Validator::new();
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(not_wasm)?;
-        // Counts first: they bound what the validator may do and keep.
-        look.take(&payload)?;
-        drop(validator.payload(&payload).map_err(not_wasm)?);
+        look.take(&payload.map_err(not_wasm)?)?;
     }
     look.verdict()
 }
@@ -196,6 +194,8 @@ struct Counts {
     names: u64,
     nested: u64,
     stores: u64,
+    /// Those that are there, of the functions that were said to be.
+    bodies: u64,
 }
 
 fn count(total: &mut u64, more: u32, max: u64, what: &'static str) -> Result<(), InspectError> {
@@ -250,7 +250,13 @@ impl Look {
             }
             Payload::TableSection(section) => stores(&mut counts.stores, section.count()),
             Payload::MemorySection(section) => stores(&mut counts.stores, section.count()),
-            Payload::CodeSectionEntry(body) => check_function(body),
+            Payload::CodeSectionEntry(body) => {
+                counts.bodies += 1;
+                check_function(body)
+            }
+            Payload::UnknownSection { id, .. } => {
+                Err(InspectError::NotWasm(format!("it has a section {id}, which is none")))
+            }
             _ if self.depth == 1 => self.take_names(payload),
             _ => Ok(()),
         }
@@ -298,6 +304,11 @@ impl Look {
     }
 
     fn verdict(self) -> Result<ModuleKind, InspectError> {
+        if self.counts.bodies != self.counts.functions {
+            let Counts { bodies, functions, .. } = self.counts;
+            let what = format!("it names {functions} functions and holds {bodies}");
+            return Err(InspectError::NotWasm(what));
+        }
         if !self.is_component {
             return if self.has_start {
                 Ok(ModuleKind::CommandP1)

@@ -5,31 +5,43 @@
 //! told to the core as a fact, or ends the master.
 
 pub mod blobs;
+mod descriptors;
 mod driver;
 mod http;
 pub mod inspect;
 mod inspector;
+mod places;
+mod quotas;
+mod room;
 mod sessions;
 pub mod setup;
 
-use axum_server::Handle;
 use blobs::Blobs;
+use descriptors::Shares;
 use driver::{Command, Driver};
-use http::{Services, Token};
+use http::{Door, Services, Token};
+use quotas::Quotas;
+use room::{Reserve, Room};
 use sessions::Hub;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tepui_proto::limits;
 use tepui_transport::{EndpointError, Identity, IdentityError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use blobs::OpenBlobsError;
 pub use driver::DriverError;
 pub use http::HttpError;
+pub use room::DiskFull;
 pub use tepui_master_core::allocator::Settings as AllocatorSettings;
 
-/// How long agents may take to hear that the master stops.
+/// How long people and agents may take to hear that the master stops.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The settings of a master.
@@ -45,6 +57,8 @@ pub struct MasterConfig {
     pub identity: PathBuf,
     /// A file with the bearer token that people and tools must have.
     pub token_file: PathBuf,
+    /// Bytes of its disk that blobs leave to its journal; a part of the disk unless it is said.
+    pub disk_reserve: Option<u64>,
     /// How resources are given out.
     pub allocator: AllocatorSettings,
 }
@@ -88,9 +102,6 @@ pub enum MasterError {
     /// People and tools cannot be served.
     #[error("cannot serve HTTPS")]
     Http(#[from] HttpError),
-    /// The HTTPS server ended by itself.
-    #[error("the HTTPS server ended")]
-    Serve(#[source] io::Error),
 }
 
 /// Runs a master until `shutdown`, or until it cannot go on. `ready` is called once it can be reached. To be called
@@ -106,36 +117,51 @@ where
     let token = read_token(&config)?;
     let identity = Identity::load(&config.identity)?;
     let failed = |source| MasterError::File { path: config.dir.clone(), source };
-    std::fs::create_dir_all(&config.dir).map_err(failed)?;
-    let blobs = Blobs::open(&config.dir.join("blobs"))?;
+    make_private(&config.dir).map_err(failed)?;
+    let shares = Shares::claim();
     // Both addresses first: a master that is unreachable must not win a term.
     let (tcp, http) = http::listen(config.http)?;
     let mut listener = tepui_transport::server(&identity, config.quic)?;
     let quic = listener.local_address().map_err(failed)?;
-    let handle = Handle::new();
-    let server = http::server(tcp, &identity, handle.clone())?;
-    let (driver, mut ended) =
-        driver::start(&config.dir.join("journal"), blobs.clone(), config.allocator.clone())?;
-    let router = http::router(Services::new(driver.clone(), blobs.clone(), token));
-    let hub = Hub { driver: driver.clone(), blobs };
+    let door = Door::new(tcp, http, &identity, shares)?;
+    let reserve = Reserve::of(&config.dir, config.disk_reserve).map_err(failed)?;
+    let recovered = driver::recover(&config.dir.join("journal"), reserve.ballast)?;
+    let room = Room::new(Arc::clone(recovered.room()), reserve);
+    let blobs = Blobs::open(&config.dir.join("blobs"), room, shares)?;
+    let (driver, mut ended) = driver::start(recovered, blobs.clone(), config.allocator.clone())?;
+    let router = http::router(Services::new(driver.clone(), blobs.clone(), token, shares));
+    let quota = room::total(&config.dir).map_err(failed)? / limits::FRAMEWORK_OUTPUTS_PART;
+    let hub = Hub { driver: driver.clone(), blobs, quotas: Quotas::new(quota) };
     ready(Addresses { http, quic });
     tracing::info!(%http, %quic, "the master is ready");
-    let end = {
+    let stopping = CancellationToken::new();
+    let mut served = AbortOnDropHandle::new(tokio::spawn(door.serve(router, stopping.clone())));
+    {
         let sessions = sessions::serve(&mut listener, hub);
         tokio::select! {
-            () = shutdown => None,
-            served = server.serve(router.into_make_service()) => Some(served.map_err(MasterError::Serve)),
-            () = sessions => None,
+            () = shutdown => {}
+            () = sessions => {}
             end = &mut ended => return said(end),
         }
-    };
-    handle.graceful_shutdown(Some(http::DRAIN));
+    }
+    stopping.cancel();
     let stopped = stop(&driver, ended).await;
-    handle.shutdown();
     listener.close(tepui_transport::CloseCode::Stopping);
-    // Agents that are not told find out by themselves.
-    tokio::time::timeout(GOODBYE, listener.wait_idle()).await.ok();
-    stopped.and(end.unwrap_or(Ok(())))
+    // Who waits is answered now that the driver is gone; agents that are not told find out by themselves.
+    let goodbye = async { tokio::join!(&mut served, listener.wait_idle()) };
+    tokio::time::timeout(GOODBYE, goodbye).await.ok();
+    stopped
+}
+
+/// Makes a folder that only its owner may look into, and takes from others what an earlier version gave them: there are
+/// modules, outputs and the environments of tasks in it.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mode = std::fs::metadata(folder)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode & 0o700))
 }
 
 /// Lets the driver commit what it has, and take a snapshot.

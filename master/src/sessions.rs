@@ -12,6 +12,7 @@ mod scheduler;
 
 use crate::blobs::Blobs;
 use crate::driver::Driver;
+use crate::quotas::Quotas;
 use tepui_master_core::ConnectionId;
 use tepui_transport::{CloseCode, Listener};
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ pub(crate) use scheduler::SchedulerStream;
 pub(crate) struct Hub {
     pub(crate) driver: Driver,
     pub(crate) blobs: Blobs,
+    pub(crate) quotas: Quotas,
 }
 
 /// Attends to agents for as long as the listener lives. When this is dropped, all sessions end.

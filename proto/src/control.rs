@@ -24,6 +24,8 @@ pub enum AgentStream {
     Fetch(Digest),
     /// [`BlobChunk`]s follow; a [`StoreAnswer`] comes back.
     Store {
+        /// Of which it is an output.
+        launch: LaunchNumber,
         /// What they must hash to.
         digest: Digest,
         /// How many bytes.

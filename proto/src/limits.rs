@@ -122,6 +122,46 @@ pub const HTTP_HEADER_BYTES: usize = 16 * KIB;
 /// How long a request may wait for its response.
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 
+/// Connections to a master that have not shown the token: some hundred handshakes are a second of a core.
+pub const STRANGERS: usize = 512;
+/// Connections that have: each may hold some hundred KiB of buffers.
+pub const CONNECTIONS: usize = 8_192;
+/// Descriptors that those connections leave to journal, snapshots, blobs and QUIC, where the kernel grants so many.
+pub const KEPT_DESCRIPTORS: usize = 1_024;
+/// Requests at once on one HTTP/2 connection.
+pub const CONNECTION_REQUESTS: u32 = 256;
+/// Requests at once that are not answered to the last byte: a body of [`LARGE_BODY_BYTES`] for each is 256 MiB.
+pub const REQUESTS: usize = 4_096;
+/// Those of them that wait for something to happen; the rest is for requests that do not.
+pub const WAITS: usize = 2_048;
+/// Those of them that wait for a scheduler's answer, all frameworks together.
+pub const CALLS_OF_FRAMEWORKS: usize = 1_024;
+/// From this size on a body counts among the [`LARGE_BODIES`].
+pub const LARGE_BODY_BYTES: u64 = 64 << 10;
+/// Large bodies in a master's memory, requests and answers together: some MiB each.
+pub const LARGE_BODIES: usize = 128;
+/// Log readers at once: each holds a stream to an agent for as long as it likes.
+pub const LOG_READERS: usize = 512;
+/// Uploads of people at once, and of agents, each: a file and a MiB of memory.
+pub const UPLOADS: usize = 64;
+/// Uploads of one agent at once: a fraction of them all, so that a slow one leaves the most of them to others.
+pub const AGENT_UPLOADS: usize = 16;
+/// What a sender of a blob has to keep up, once it was slow for 10 s: a modem did not, every line since then does.
+pub const UPLOAD_BYTES_PER_S: u64 = 8 << 10;
+/// Outputs that one framework's tasks may store within the time for which a blob is kept unnamed: files of a disk.
+pub const FRAMEWORK_OUTPUTS: u64 = 100_000;
+/// The part of a master's disk that one framework's outputs may fill.
+pub const FRAMEWORK_OUTPUTS_PART: u64 = 4;
+/// Blobs that a cluster has: some hundred bytes of a master's memory and a file each.
+pub const BLOBS: u64 = 1_000_000;
+/// What a master's journal keeps of its disk at the least: some snapshots of a small state, and the log between them.
+pub const DISK_RESERVE_MIN: u64 = 256 << 20;
+/// What it keeps at the most, unless its settings say more.
+pub const DISK_RESERVE_MAX: u64 = 2 << 30;
+/// What of that is there as a file, so that nobody else on the machine can take it: the log between two snapshots,
+/// and one of a small state.
+pub const BALLAST_BYTES: u64 = 128 << 20;
+
 /// Fuel of one turn: about 70 ms of work at 14 G/s.
 pub const TURN_FUEL: u64 = 1_000_000_000;
 /// Wall time of one turn.

@@ -13,6 +13,7 @@ use rcgen::{
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 /// The DNS name in every master's certificate; dialers ask for it, whatever address they dial.
@@ -69,7 +70,11 @@ impl Authority {
     /// # Errors
     /// If one of them cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), IdentityError> {
-        fs::create_dir_all(folder).map_err(|source| IdentityError::file(folder, source))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| IdentityError::file(folder, source))?;
         let key_pem = self.issuer.key().serialize_pem();
         for (name, text, mode) in
             [(KEY_FILE, &key_pem, Mode::Secret), (CA_FILE, &self.ca_pem, Mode::Public)]

@@ -16,7 +16,11 @@ pub(crate) enum Mode {
 
 /// Writes a file beside its place, syncs it, and moves it there, so that no one ever reads half of it.
 pub(crate) fn write(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    // A bare name has an empty parent, which is the folder of the process.
+    let folder = match path.parent().ok_or(io::ErrorKind::InvalidInput)? {
+        folder if folder.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut beside = name.to_owned();
     beside.push(".new");

@@ -47,10 +47,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// Workspaces of their own.
+const GUESTS: &str = "guests/Cargo.toml";
+const FUZZ: &str = "tests/fuzz/Cargo.toml";
+
 fn lint() -> Result<(), Failure> {
     setup::targets()?;
     shell::cargo(&["fmt", "--all", "--check"]).run()?;
-    shell::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()
+    shell::cargo(&["fmt", "--manifest-path", GUESTS, "--all", "--check"]).run()?;
+    shell::cargo(&["fmt", "--manifest-path", FUZZ, "--check"]).run()?;
+    shell::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()?;
+    // Where the guests are built anyway, with what they are built for; what runs natively is their tests.
+    let guests = setup::target_dir()?.join("guests").display().to_string();
+    let guests = ["--manifest-path", GUESTS, "--target-dir", &guests, "--workspace"];
+    let p2 = ["--target", "wasm32-wasip2"];
+    for select in [&p2[..], &["--tests"]] {
+        let words = ["clippy"].iter().chain(&guests).chain(select);
+        let words: Vec<&str> = words.chain(&["--", "-D", "warnings"]).copied().collect();
+        shell::cargo(&words).run()?;
+    }
+    // Running it takes a nightly toolchain and libFuzzer; that it still fits the code does not.
+    let fuzz = setup::target_dir()?.join("fuzz").display().to_string();
+    let check = ["check", "--manifest-path", FUZZ, "--target-dir", &fuzz, "--no-default-features"];
+    shell::cargo(&check).run()
 }
 
 /// The measuring is `tests/bench`'s; it is told where the program and the guests are. Both are built by one call: two

@@ -2,21 +2,30 @@
 
 use super::DriverError;
 use std::path::Path;
-use tepui_journal::{Journal, Recovered};
+use std::sync::Arc;
+use tepui_journal::{Journal, Recovered, Room};
 use tepui_master_core::{Entry, State};
 
 /// A state and the journal that continues it.
 #[derive(Debug)]
-pub(super) struct Recovery {
+pub(crate) struct Recovery<L = Journal> {
     pub(super) state: State,
-    pub(super) journal: Journal,
+    pub(super) journal: L,
     /// Of the last entry; 0 if there is none.
     pub(super) index: u64,
 }
 
-/// Opens a journal and plays it.
-pub(super) fn recover(folder: &Path) -> Result<Recovery, DriverError> {
-    let (journal, Recovered { snapshot, records, next_index }) = Journal::open(folder)?;
+impl Recovery {
+    /// The room on the journal's disk.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        self.journal.room()
+    }
+}
+
+/// Opens a journal, which keeps so many bytes of its disk for itself, and plays it.
+pub(crate) fn recover(folder: &Path, ballast_bytes: u64) -> Result<Recovery, DriverError> {
+    let (journal, Recovered { snapshot, records, next_index }) =
+        Journal::open_with(folder, ballast_bytes)?;
     let mut state = match &snapshot {
         Some((_, bytes)) => State::decode(bytes).map_err(DriverError::Snapshot)?,
         None => State::new(),

@@ -9,7 +9,7 @@ use super::recovery::Recovery;
 use super::{Command, DriverError, Query, Stats, View};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use tepui_journal::Journal;
+use tepui_journal::{Journal, JournalError};
 use tepui_master_core::allocator::Settings;
 use tepui_master_core::{Effects, Input, Leader};
 use tokio::runtime::Handle;
@@ -25,9 +25,36 @@ const SNAPSHOT_BYTES: u64 = 64 << 20;
 /// A deadline that has passed is looked at again after this, so that nothing can make the loop spin.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
-pub(super) struct Loop {
+/// What the loop needs of a journal: a seam for tests that let it fail, and for what several masters will agree through.
+pub(super) trait Log {
+    /// Writes and syncs a batch; says the index of its last record.
+    fn append(&mut self, records: &[Vec<u8>]) -> Result<u64, JournalError>;
+    fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError>;
+    fn snapshot_index(&self) -> u64;
+    fn size_since_snapshot(&self) -> u64;
+}
+
+impl Log for Journal {
+    fn append(&mut self, records: &[Vec<u8>]) -> Result<u64, JournalError> {
+        Self::append(self, records)
+    }
+
+    fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError> {
+        Self::snapshot(self, index, bytes)
+    }
+
+    fn snapshot_index(&self) -> u64 {
+        Self::snapshot_index(self)
+    }
+
+    fn size_since_snapshot(&self) -> u64 {
+        Self::size_since_snapshot(self)
+    }
+}
+
+pub(super) struct Loop<L> {
     leader: Leader,
-    journal: Journal,
+    journal: L,
     index: u64,
     clock: Clock,
     commands: mpsc::Receiver<Command>,
@@ -35,11 +62,13 @@ pub(super) struct Loop {
     orders: Orders,
     changed: watch::Sender<u64>,
     stats: Stats,
+    /// Bytes of log after which the next snapshot is taken.
+    snapshot_at: u64,
 }
 
-impl Loop {
+impl<L: Log> Loop<L> {
     pub(super) fn new(
-        recovery: Recovery,
+        recovery: Recovery<L>,
         allocator: Settings,
         commands: mpsc::Receiver<Command>,
         changed: watch::Sender<u64>,
@@ -60,7 +89,14 @@ impl Loop {
             orders,
             changed,
             stats: Stats::default(),
+            snapshot_at: SNAPSHOT_BYTES,
         }
+    }
+
+    /// As if this had been received.
+    #[cfg(test)]
+    pub(super) fn take(&mut self, command: Command) {
+        self.waiting.push_back(command);
     }
 
     /// Runs until it is told to stop.
@@ -139,7 +175,7 @@ impl Loop {
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
         self.answer(queries);
-        if self.journal.size_since_snapshot() > SNAPSHOT_BYTES {
+        if self.journal.size_since_snapshot() > self.snapshot_at {
             self.snapshot()?;
         }
         Ok(goes_on)
@@ -182,7 +218,16 @@ impl Loop {
         }
         let begun = Instant::now();
         let bytes = self.leader.state().encode().map_err(DriverError::Snapshot)?;
-        self.journal.snapshot(self.index, &bytes)?;
+        match self.journal.snapshot(self.index, &bytes) {
+            Ok(()) => self.snapshot_at = SNAPSHOT_BYTES,
+            // All is in the log; a restart has more to play.
+            Err(error @ JournalError::Full { .. }) => {
+                tracing::error!("no snapshot for now: {error}");
+                self.snapshot_at = self.journal.size_since_snapshot() + SNAPSHOT_BYTES / 4;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.stats.snapshots += 1;
         tracing::info!(index = self.index, bytes = bytes.len(), took = ?begun.elapsed(), "took a snapshot");
         Ok(())

@@ -4,9 +4,9 @@ use super::App;
 use super::error::Failure;
 use super::extract::{Paging, Params, Segments, json, notation, wait_limit};
 use super::frameworks::AT_ONCE;
+use super::serving::{Sender, Sent, wait};
 use crate::driver::View;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use serde::Deserialize;
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub(super) struct Waiting {
 
 pub(super) async fn cluster(
     State(app): State<App>,
+    sender: Sender,
     Params(waiting): Params<Waiting>,
 ) -> Result<Json<ClusterView>, Failure> {
     let look = |view: &View<'_>| {
@@ -44,7 +45,7 @@ pub(super) async fn cluster(
     };
     let Some(wanted) = waiting.agents else { return Ok(Json(app.driver.query(look).await?)) };
     let are_there = |seen: &ClusterView| seen.agents >= wanted;
-    Ok(Json(app.driver.wait(wait_limit(waiting.timeout_ms), PAUSE, look, are_there).await?))
+    Ok(Json(wait(&app, sender, wait_limit(waiting.timeout_ms), PAUSE, look, are_there).await?))
 }
 
 pub(super) async fn list(
@@ -72,6 +73,7 @@ enum WaitFor {
 
 pub(super) async fn get(
     State(app): State<App>,
+    sender: Sender,
     Segments(name): Segments<String>,
     Params(waiting): Params<WaitingFor>,
 ) -> Result<Json<AgentView>, Failure> {
@@ -82,7 +84,7 @@ pub(super) async fn get(
         Some(WaitFor::Drained) => {
             let is_over =
                 |seen: &Option<AgentView>| seen.as_ref().is_none_or(|view| view.mode != "draining");
-            app.driver.wait(wait_limit(waiting.timeout_ms), PAUSE, look, is_over).await?
+            wait(&app, sender, wait_limit(waiting.timeout_ms), PAUSE, look, is_over).await?
         }
     };
     seen.map(Json).ok_or_else(|| Failure::unknown_agent(&name))
@@ -92,9 +94,9 @@ pub(super) async fn get(
 pub(super) async fn set_mode(
     State(app): State<App>,
     Segments(name): Segments<String>,
-    body: Body,
+    sent: Sent,
 ) -> Result<Json<AgentView>, Failure> {
-    let spec: AgentModeSpec = json(body, BODY).await?;
+    let spec: AgentModeSpec = json(sent, BODY).await?;
     let mode = mode(spec)?;
     let agent = name.clone();
     tell(&app, &name, |ticket| Input::AgentModeRequested { ticket, agent, mode }).await
@@ -120,9 +122,9 @@ fn mode(spec: AgentModeSpec) -> Result<AgentMode, Failure> {
 pub(super) async fn plan_maintenance(
     State(app): State<App>,
     Segments(name): Segments<String>,
-    body: Body,
+    sent: Sent,
 ) -> Result<Json<AgentView>, Failure> {
-    let MaintenanceSpec { start, length_ms } = json(body, BODY).await?;
+    let MaintenanceSpec { start, length_ms } = json(sent, BODY).await?;
     let unavailability =
         Unavailability { start: Timestamp(start), length: length_ms.map(DurationMs) };
     maintain(&app, &name, Some(unavailability)).await
@@ -147,9 +149,9 @@ async fn maintain(
 pub(super) async fn operate(
     State(app): State<App>,
     Segments(name): Segments<String>,
-    body: Body,
+    sent: Sent,
 ) -> Result<Json<AgentView>, Failure> {
-    let spec: AgentOperationSpec = json(body, BODY).await?;
+    let spec: AgentOperationSpec = json(sent, BODY).await?;
     let operation = operation(spec)?;
     let agent = name.clone();
     tell(&app, &name, |ticket| Input::OperationRequested { ticket, agent, operation }).await

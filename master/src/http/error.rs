@@ -4,6 +4,7 @@ use crate::blobs::BlobError;
 use crate::driver::Stopped;
 use crate::inspect::InspectError;
 use crate::inspector::ModuleError;
+use crate::room::DiskFull;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -187,8 +188,21 @@ impl From<BlobError> for Failure {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.code(), error.to_string()).hint("split it")
             }
             BlobError::Source(_) => Self::invalid(error.code(), error.to_string()),
+            BlobError::TooSlow => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, error.code(), error.to_string())
+            }
+            BlobError::TooMany => Self::too_many("blobs"),
+            BlobError::DiskFull(full) => (*full).into(),
             BlobError::Store(_) | BlobError::Read(_) => Self::internal(&error, error.code()),
         }
+    }
+}
+
+impl From<DiskFull> for Failure {
+    fn from(full: DiskFull) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, full.code(), full.to_string()).hint(
+            "what is there goes on and can be read; blobs that nothing refers to are swept after an hour",
+        )
     }
 }
 

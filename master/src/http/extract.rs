@@ -1,20 +1,21 @@
 //! What routes read from a request, each bounded, each refused with a code.
 
 use super::error::Failure;
+use super::serving::Sent;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use std::time::Duration;
 use tepui_master_core::{Code, Refusal};
-use tepui_proto::Digest;
 use tepui_proto::resources::NotationError;
+use tepui_proto::{Digest, limits};
 
-/// How long a client may pause within a body.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// How long a client may take for a whole body that is no upload, all of which are small.
+const BODY: Duration = Duration::from_secs(30);
 /// Entries of a page, unless fewer are asked for.
 const PAGE: usize = 1_000;
 /// How long a request that waits does so, unless it says otherwise.
@@ -96,35 +97,42 @@ pub(super) fn notation<T: FromStr<Err = NotationError>>(
     })
 }
 
-/// A body's bytes as they come; a client that pauses for too long is an error.
+/// A body's bytes as they come.
 pub(super) fn chunks(body: Body) -> impl Stream<Item = Result<Bytes, String>> + Send {
-    stream::try_unfold(body.into_data_stream(), |mut body| async move {
-        match tokio::time::timeout(BODY_PAUSE, body.next()).await {
-            Err(_elapsed) => Err(format!("nothing came for {} s", BODY_PAUSE.as_secs())),
-            Ok(Some(Err(error))) => Err(error.to_string()),
-            Ok(Some(Ok(bytes))) => Ok(Some((bytes, body))),
-            Ok(None) => Ok(None),
-        }
-    })
+    body.into_data_stream().map_err(|error| error.to_string())
 }
 
-/// A whole body of at most `max` bytes.
-pub(super) async fn bytes(body: Body, max: usize) -> Result<Vec<u8>, Failure> {
-    let mut chunks = Box::pin(chunks(body));
-    let mut whole = Vec::new();
-    while let Some(bytes) = chunks.next().await {
-        let bytes = bytes.map_err(|error| Failure::invalid("body-cut", error))?;
-        if whole.len() + bytes.len() > max {
-            return Err(Failure::body_too_large(max));
+/// A whole body of at most `max` bytes. From some size on it needs a place, and is refused if others need it more.
+pub(super) async fn bytes(sent: Sent, max: usize) -> Result<Vec<u8>, Failure> {
+    let Sent { body, large: places, owner } = sent;
+    let large = std::sync::OnceLock::new();
+    let whole = async {
+        let mut chunks = Box::pin(chunks(body));
+        let mut whole = Vec::new();
+        while let Some(bytes) = chunks.next().await {
+            let bytes = bytes.map_err(|error| Failure::invalid("body-cut", error))?;
+            if whole.len() + bytes.len() > max {
+                return Err(Failure::body_too_large(max));
+            }
+            whole.extend_from_slice(&bytes);
+            if whole.len() as u64 > limits::LARGE_BODY_BYTES {
+                let place = large.get_or_init(|| places.take(owner.clone()));
+                if place.is_lost() {
+                    return Err(Failure::too_many("large bodies"));
+                }
+            }
         }
-        whole.extend_from_slice(&bytes);
-    }
-    Ok(whole)
+        Ok(whole)
+    };
+    let late = || format!("it was not over within {} s", BODY.as_secs());
+    tokio::time::timeout(BODY, whole)
+        .await
+        .unwrap_or_else(|_elapsed| Err(Failure::invalid("body-cut", late())))
 }
 
 /// A whole body of JSON.
-pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, Failure> {
-    let bytes = bytes(body, max).await?;
+pub(super) async fn json<T: DeserializeOwned>(sent: Sent, max: usize) -> Result<T, Failure> {
+    let bytes = bytes(sent, max).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Failure::invalid("invalid-spec", format!("the body: {error}")))
 }
@@ -132,12 +140,27 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::places::{Owner, Places};
+
+    fn sent(body: &'static str) -> Sent {
+        Sent { body: Body::from(body), large: Places::new(1), owner: Owner::named("a") }
+    }
 
     #[tokio::test]
     async fn bodies_are_bounded() {
-        assert_eq!(bytes(Body::from("12345"), 5).await.unwrap(), b"12345");
-        assert_eq!(bytes(Body::from("123456"), 5).await.unwrap_err().code(), "body-too-large");
-        assert_eq!(json::<u32>(Body::from("{"), 5).await.unwrap_err().code(), "invalid-spec");
+        assert_eq!(bytes(sent("12345"), 5).await.unwrap(), b"12345");
+        assert_eq!(bytes(sent("123456"), 5).await.unwrap_err().code(), "body-too-large");
+        assert_eq!(json::<u32>(sent("{"), 5).await.unwrap_err().code(), "invalid-spec");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_cut() {
+        let drops = futures_util::stream::repeat(()).then(|()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+        });
+        let sent = Sent { body: Body::from_stream(drops), ..sent("") };
+        assert_eq!(bytes(sent, 1 << 20).await.unwrap_err().code(), "body-cut");
     }
 
     #[test]

@@ -4,10 +4,10 @@ use super::App;
 use super::auth::tenant;
 use super::error::Failure;
 use super::extract::{Paging, Params, Segments, json, page_limit, wait_limit};
+use super::serving::{Sender, Sent, wait};
 use crate::inspect::ModuleUse;
 use crate::inspector::ModuleError;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -53,9 +53,10 @@ pub(super) struct After {
 pub(super) async fn put(
     State(app): State<App>,
     Segments(name): Segments<String>,
-    body: Body,
+    sent: Sent,
 ) -> Result<(StatusCode, Json<FrameworkView>), Failure> {
-    let spec: FrameworkSpec = json(body, SPEC_BYTES).await?;
+    app.room.check_work()?;
+    let spec: FrameworkSpec = json(sent, SPEC_BYTES).await?;
     if spec.name != name {
         let message = format!("`name` is `{}`, and the address says `{name}`", spec.name);
         return Err(Refusal::new(Code::InvalidSpec, message).into());
@@ -132,6 +133,7 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     State(app): State<App>,
+    sender: Sender,
     Segments(name): Segments<String>,
     Params(waiting): Params<Waiting>,
 ) -> Result<Json<FrameworkView>, Failure> {
@@ -143,7 +145,7 @@ pub(super) async fn get(
             let has_ended = |seen: &Option<FrameworkView>| {
                 seen.as_ref().is_none_or(|view| view.phase == FrameworkPhase::Ended)
             };
-            app.driver.wait(wait_limit(waiting.timeout_ms), PAUSE, look, has_ended).await?
+            wait(&app, sender, wait_limit(waiting.timeout_ms), PAUSE, look, has_ended).await?
         }
     };
     seen.map(Json).ok_or_else(|| Failure::unknown_framework(&name))

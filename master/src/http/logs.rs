@@ -4,7 +4,9 @@ use super::App;
 use super::auth::tenant;
 use super::error::Failure;
 use super::extract::{Params, Segments};
+use super::serving::Sender;
 use crate::driver::View;
+use crate::places::Place;
 use crate::sessions::{LogReader, open_log};
 use axum::body::Body;
 use axum::extract::State;
@@ -15,12 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use serde::Deserialize;
 use std::convert::Infallible;
-use std::sync::Arc;
 use tepui_proto::LaunchNumber;
 use tepui_proto::api::LogLine;
 use tepui_proto::control::{LogChunk, LogRequest, LogStream};
 use tepui_transport::Connection;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// `?streams=stdout,stderr&offset=0&follow=true`.
 #[derive(Debug, Deserialize)]
@@ -45,13 +45,12 @@ enum Source {
 
 pub(super) async fn read(
     State(app): State<App>,
+    Sender(guest): Sender,
     Segments((framework, task)): Segments<(String, String)>,
     Params(wanted): Params<Wanted>,
 ) -> Result<Response, Failure> {
     let streams = streams(&wanted.streams)?;
-    let Ok(permit) = Arc::clone(&app.log_readers).try_acquire_owned() else {
-        return Err(Failure::too_many("log readers"));
-    };
+    let place = guest.take(&app.log_readers);
     let (in_framework, of_task) = (framework.clone(), task.clone());
     let look = move |view: &View<'_>| {
         if view.leader.task_view(&tenant(), &in_framework, &of_task).is_none() {
@@ -68,7 +67,7 @@ pub(super) async fn read(
     };
     let request = LogRequest { launch, streams, offset: wanted.offset, follow: wanted.follow };
     match open_log(&connection, request).await {
-        Ok(reader) => Ok(lines(reader, permit)),
+        Ok(reader) => Ok(lines(reader, place)),
         Err(error) => Ok(missing(&error.to_string())),
     }
 }
@@ -93,15 +92,16 @@ fn missing(why: &str) -> Response {
 }
 
 /// One line for each piece; the client's pace is the agent's, through the flow control of both.
-fn lines(reader: LogReader, permit: OwnedSemaphorePermit) -> Response {
-    let lines = stream::unfold(Some((reader, permit)), |state| async move {
-        let (mut reader, permit) = state?;
+fn lines(reader: LogReader, place: Place) -> Response {
+    let lines = stream::unfold(Some((reader, place)), |state| async move {
+        let (mut reader, place) = state?;
+        let missing = |why: String| (line(&LogLine::Missing(why)), true);
         let (text, is_last) = match reader.next().await {
             Ok(Some(chunk)) => convert(chunk),
-            Ok(None) => (line(&LogLine::Missing("the agent ended them early".to_owned())), true),
-            Err(error) => (line(&LogLine::Missing(error.to_string())), true),
+            Ok(None) => missing("the agent ended them early".to_owned()),
+            Err(error) => missing(error.to_string()),
         };
-        Some((Ok::<_, Infallible>(text), (!is_last).then_some((reader, permit))))
+        Some((Ok::<_, Infallible>(text), (!is_last).then_some((reader, place))))
     });
     response(Body::from_stream(lines))
 }

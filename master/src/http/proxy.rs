@@ -8,9 +8,11 @@ use super::auth::tenant;
 use super::error::Failure;
 use super::extract::{Segments, bytes};
 use super::frameworks::unexpected;
+use super::serving::{Sender, Sent};
+use crate::places::Owner;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 use std::time::Duration;
@@ -49,23 +51,33 @@ pub(super) struct Target {
 pub(super) async fn call(
     State(app): State<App>,
     Segments(target): Segments<Target>,
+    Sender(guest): Sender,
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        app.room.check_work()?;
+    }
+    let sent = Sent { body, large: app.large.clone(), owner: guest.owner() };
     let request = events::Request {
         id: RequestId(0),
         method: parts.method.as_str().to_owned(),
         path: path(&parts.uri)?,
         headers: headers(&parts.headers)?,
-        body: bytes(body, limits::HTTP_BODY_BYTES).await?,
+        body: bytes(sent, limits::HTTP_BODY_BYTES).await?,
     };
+    let place = app.calls.take(Owner::named(&target.name));
     let input = |ticket| Input::RequestReceived {
         ticket,
         tenant: tenant(),
         framework: target.name,
         request: Box::new(request),
     };
-    match app.driver.ask(ANSWER, input).await? {
+    let answer = tokio::select! {
+        answer = app.driver.ask(ANSWER, input) => answer,
+        () = place.lost() => return Err(Failure::too_many("requests to this framework")),
+    };
+    match answer? {
         ReplyBody::Response(answer) => response(answer),
         ReplyBody::Done | ReplyBody::Framework { .. } => Err(unexpected()),
     }

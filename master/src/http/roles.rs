@@ -5,9 +5,9 @@ use super::auth::tenant;
 use super::error::Failure;
 use super::extract::{Paging, Params, Segments, json, notation};
 use super::frameworks::AT_ONCE;
+use super::serving::Sent;
 use crate::driver::View;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use serde::Deserialize;
 use tepui_master_core::{Code, Input, Refusal};
@@ -49,9 +49,9 @@ pub(super) async fn get(
 /// Changes settings, all or nothing. The answer is those roles as they are then.
 pub(super) async fn patch(
     State(app): State<App>,
-    body: Body,
+    sent: Sent,
 ) -> Result<Json<Page<RoleView>>, Failure> {
-    let RolesPatch { changes, force } = json(body, BODY).await?;
+    let RolesPatch { changes, force } = json(sent, BODY).await?;
     let changes = changes.iter().map(change).collect::<Result<Vec<RoleChange>, Failure>>()?;
     let roles: Vec<Role> = changes.iter().map(|change| change.role.clone()).collect();
     if let Some(twice) = (1..roles.len()).find_map(|at| {

@@ -5,6 +5,7 @@ use super::auth::tenant;
 use super::error::Failure;
 use super::extract::{Params, Segments, page_limit, wait_limit};
 use super::frameworks::AT_ONCE;
+use super::serving::{Sender, wait};
 use crate::driver::View;
 use axum::Json;
 use axum::extract::State;
@@ -63,6 +64,7 @@ pub(super) async fn list(
 /// A task that is waited for may not be launched yet: its scheduler has promised it, and offers have not come.
 pub(super) async fn get(
     State(app): State<App>,
+    sender: Sender,
     Segments((framework, task)): Segments<(String, String)>,
     Params(waiting): Params<Waiting>,
 ) -> Result<Json<TaskView>, Failure> {
@@ -79,7 +81,8 @@ pub(super) async fn get(
             }
             let is_final =
                 |seen: &Option<TaskView>| seen.as_ref().is_some_and(|view| view.state.is_final());
-            app.driver.wait(wait_limit(waiting.timeout_ms), Duration::ZERO, look, is_final).await?
+            wait(&app, sender, wait_limit(waiting.timeout_ms), Duration::ZERO, look, is_final)
+                .await?
         }
     };
     seen.map(Json).ok_or_else(|| Failure::unknown_task(&framework, &task))

@@ -142,3 +142,39 @@ fn a_module_of_the_wrong_kind_says_which_is_needed() {
     );
     assert!(ModuleUse::Command.check(ModuleKind::Scheduler).is_err());
 }
+
+/// 24 components, each with 990 instances of a component that exports 950 names: some 20 million exports in all, if one
+/// works them out.
+fn manifold() -> Vec<u8> {
+    let exports: Vec<u8> = (0..950)
+        .flat_map(|at| [vec![0], name(&format!("a{at}")), vec![5, 0, 0]].concat())
+        .collect();
+    let empty = section(5, &[1, 1, 0]);
+    let inner = [COMPONENT, &empty, &section(11, &[leb(950), exports].concat())].concat();
+    let instances: Vec<u8> = [leb(990), [0, 0, 0].repeat(990)].concat();
+    let middle = [COMPONENT, &section(4, &inner), &section(5, &instances)].concat();
+    let mut outer = COMPONENT.to_vec();
+    for _ in 0..24 {
+        outer.extend(section(4, &middle));
+    }
+    outer.extend(empty);
+    let export = [vec![1, 0], name("wasi:cli/run@0.2.3"), vec![5, 0, 0]].concat();
+    outer.extend(section(11, &export));
+    outer
+}
+
+#[test]
+fn what_a_look_costs_grows_with_the_bytes_and_with_nothing_else() {
+    fn most_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+    let manifold = manifold();
+    assert!(manifold.len() < 400_000, "{}", manifold.len());
+    let before = most_bytes();
+    assert_eq!(inspect(&manifold), Ok(ModuleKind::CommandP2));
+    // Other tests run meanwhile, and hold some modules of 32 MiB.
+    let grown = most_bytes() - before;
+    assert!(grown < 200 << 20, "{grown} bytes");
+}

@@ -3,12 +3,14 @@
 use super::links::{self, Link};
 use super::{Hub, blobs};
 use crate::driver::{Command, Stopped};
+use std::sync::Arc;
 use std::time::Duration;
 use tepui_master_core::{ConnectionId, Input};
 use tepui_proto::control::{AgentMessage, AgentStream, Hello};
 use tepui_proto::limits;
 use tepui_transport::session::{QuicReader, QuicWriter};
 use tepui_transport::{CloseCode, CloseReason, Connection, ConnectionError, StreamError};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// How long an agent may take for each of its first frames.
@@ -166,11 +168,13 @@ async fn streams(
     hub: &Hub,
 ) -> Result<std::convert::Infallible, SessionEnd> {
     let mut tasks: JoinSet<Result<(), StreamError>> = JoinSet::new();
+    let stores = Arc::new(Semaphore::new(limits::AGENT_UPLOADS));
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let (writer, reader) = accepted?;
-                tasks.spawn(blobs::serve(writer, reader, hub.clone()));
+                let (agent, stores) = (connection.peer().name.clone(), Arc::clone(&stores));
+                tasks.spawn(blobs::serve(writer, reader, agent, stores, hub.clone()));
             }
             Some(ended) = tasks.join_next() => match ended {
                 // A stream that was broken off, by whichever side, is its own affair; bad frames are not.

@@ -23,10 +23,16 @@ pub struct Reply {
     pub body: Value,
 }
 
+fn client(tls: rustls::ClientConfig) -> Client {
+    let http = Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(PATIENCE);
+    http.build().unwrap()
+}
+
 /// Asks a cluster.
 #[derive(Debug)]
 pub struct Api {
     runtime: Runtime,
+    tls: rustls::ClientConfig,
     http: Client,
     url: String,
     token: String,
@@ -34,7 +40,7 @@ pub struct Api {
 
 impl Api {
     /// For the cluster of a context file.
-    pub(crate) fn new(context: &Path) -> Self {
+    pub fn new(context: &Path) -> Self {
         let text = std::fs::read_to_string(context).unwrap();
         let context: toml::Table = toml::from_str(&text).unwrap();
         let word = |name: &str| context.get(name).unwrap().as_str().unwrap().to_owned();
@@ -46,11 +52,11 @@ impl Api {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let http = Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(PATIENCE);
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         Self {
             runtime: runtime.worker_threads(1).enable_all().build().unwrap(),
-            http: http.build().unwrap(),
+            http: client(tls.clone()),
+            tls,
             url: word("url"),
             token: word("token"),
         }
@@ -59,6 +65,31 @@ impl Api {
     /// The runtime in which it asks, for tests that speak other protocols.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// `https://HOST:PORT`.
+    pub fn url(&self) -> &str {
+        self.url.trim_end_matches('/')
+    }
+
+    /// The host and port.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.url().trim_start_matches("https://").parse().unwrap()
+    }
+
+    /// How to speak TLS with this cluster.
+    pub fn tls(&self) -> rustls::ClientConfig {
+        self.tls.clone()
+    }
+
+    /// The token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Somebody else with the token, and with connections of their own.
+    pub fn another(&self) -> Client {
+        client(self.tls.clone())
     }
 
     /// `METHOD /v1PATH` with JSON as the body.

@@ -26,6 +26,7 @@ pub struct Cluster {
     watched: Watched,
     /// What it says; behind a lock so that several threads of a test may share the cluster.
     words: Mutex<Receiver<String>>,
+    greeting: String,
     api: Api,
     folder: TempDir,
 }
@@ -38,8 +39,14 @@ impl Cluster {
 
     /// A master and so many agents, with more flags of `tepui dev`.
     pub fn start_with(agents: u32, flags: &[&str]) -> Self {
+        Self::start_prepared(agents, flags, |_dir| {})
+    }
+
+    /// As [`Self::start_with`], in a state folder that was made ready before.
+    pub fn start_prepared(agents: u32, flags: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::Builder::new().prefix("tepui-e2e-").tempdir().unwrap();
         let dir = folder.path().join("c");
+        prepare(&dir);
         let count = agents.to_string();
         let mut args: Vec<&OsStr> =
             ["dev", "--with-parent", "--agents", &count, "--dir"].map(OsStr::new).to_vec();
@@ -56,15 +63,20 @@ impl Cluster {
             }
         });
         let mut told = String::new();
-        loop {
+        let greeting = loop {
             match words.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains("the cluster is ready") => break,
+                Ok(line) if line.contains("the cluster is ready") => break line,
                 Ok(line) => told.push_str(&line),
                 Err(error) => panic!("the cluster did not come up ({error}): {told}"),
             }
-        }
+        };
         let api = Api::new(&dir.join("context.toml"));
-        Self { dev, watched, words: Mutex::new(words), api, folder }
+        Self { dev, watched, words: Mutex::new(words), greeting, api, folder }
+    }
+
+    /// What `tepui dev` said once it was there.
+    pub fn greeting(&self) -> &str {
+        &self.greeting
     }
 
     /// Its HTTP interface.

@@ -67,6 +67,13 @@ impl Program {
         self
     }
 
+    /// Runs it in a folder.
+    #[must_use]
+    pub fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// Takes a variable away.
     #[must_use]
     pub fn without_env(mut self, name: &str) -> Self {

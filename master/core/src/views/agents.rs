@@ -7,7 +7,7 @@ use crate::state::Framework;
 use std::ops::Bound;
 use tepui_proto::api::{AgentView, MaintenanceSpec, Page};
 use tepui_proto::roles::AgentMode;
-use tepui_proto::{AgentId, Bundle, Resources};
+use tepui_proto::{AgentId, Bundle, FrameworkId, LaunchNumber, Resources};
 
 impl Leader {
     /// Agents by name, after this one.
@@ -20,6 +20,12 @@ impl Leader {
     /// An agent.
     pub fn agent_view(&self, name: &str) -> Option<AgentView> {
         self.agent_view_of(*self.state.agent_names.get(name)?)
+    }
+
+    /// Whose task an agent runs, or has run and not yet told the end of, by this launch number.
+    pub fn launched_for(&self, agent: &str, launch: LaunchNumber) -> Option<FrameworkId> {
+        let agent = self.state.agents.get(self.state.agent_names.get(agent)?)?;
+        agent.launches.get(&launch).map(|key| key.framework)
     }
 
     fn agent_view_of(&self, id: AgentId) -> Option<AgentView> {

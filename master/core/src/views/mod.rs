@@ -170,6 +170,18 @@ impl Leader {
         self.state.blobs.get(digest).map(|record| record.size_bytes)
     }
 
+    /// How many blobs the cluster has.
+    pub fn blob_count(&self) -> u64 {
+        self.state.blobs.len() as u64
+    }
+
+    /// The bytes of all blobs that a framework has names for.
+    pub fn named_bytes(&self, framework: FrameworkId) -> u64 {
+        let framework = self.state.frameworks.get(&framework);
+        let blobs = framework.into_iter().flat_map(|framework| framework.blobs.values());
+        blobs.fold(0, |bytes, blob| bytes.saturating_add(blob.size_bytes))
+    }
+
     /// What a module was accepted as.
     pub fn module_kind(&self, digest: &Digest) -> Vec<ModuleKind> {
         let kinds = [ModuleKind::Scheduler, ModuleKind::CommandP1, ModuleKind::CommandP2];

@@ -11,6 +11,7 @@ mod bad_peers;
 mod bad_schedulers;
 mod bad_tasks;
 mod dev;
+mod machines;
 mod operators;
 mod readme;
 mod run;

@@ -1,0 +1,265 @@
+//! The door itself: TCP, TLS and HTTP connections, each bounded in number and in time from its first byte on.
+//!
+//! Owns every socket of people and tools. Whoever has not shown the token is a stranger: there is room for a few, not
+//! for long, and when all of it is taken the address that has the most of it loses a connection. Whoever has shown it
+//! is known, and competes only with others that are. Its one surprise: nobody is turned away here, so a flood of
+//! strangers pushes out strangers.
+
+use super::HttpError;
+use crate::descriptors::Shares;
+use crate::places::{Owner, Place, Places};
+use axum::Router;
+use axum::extract::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tepui_proto::limits;
+use tepui_transport::Identity;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// How long a stranger may take from the first packet to a request with the token: many round trips of a slow link.
+const STRANGER: Duration = Duration::from_secs(10);
+/// How long a client may take to send its headers, and how long an HTTP/1 connection may idle.
+const HEADERS: Duration = Duration::from_secs(10);
+/// How often a silent HTTP/2 client is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long a known connection may have no request; clients keep theirs for some minutes at most.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long requests may take to end once the master stops.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Before the next try, if the kernel has no descriptor or no memory for a connection.
+const NO_ROOM: Duration = Duration::from_millis(50);
+/// A listener and what it needs.
+pub(crate) struct Door {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    http: Builder<TokioExecutor>,
+    strangers: Places,
+    known: Places,
+    sockets: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// One connection, as requests see it.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    owner: Owner,
+    known: Places,
+    /// Empty while it is a stranger's.
+    place: OnceLock<Place>,
+    admitted: CancellationToken,
+    /// It has to end: somebody else needs a place that it holds and does not let go.
+    cut: CancellationToken,
+    /// Requests that are not answered to the last byte.
+    busy: watch::Sender<usize>,
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Guest>);
+
+impl Guest {
+    fn new(owner: Owner, known: Places) -> Arc<Self> {
+        let (place, admitted) = (OnceLock::new(), CancellationToken::new());
+        let cut = CancellationToken::new();
+        Arc::new(Self { owner, known, place, admitted, cut, busy: watch::Sender::new(0) })
+    }
+
+    /// Who it is when places are shared out.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner.clone()
+    }
+
+    /// A place for what a peer may hold on to: if it is lost, the whole connection is.
+    pub(crate) fn take(&self, places: &Places) -> Place {
+        places.take_with(self.owner.clone(), self.cut.clone())
+    }
+
+    /// A request with the token has come.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.place.get_or_init(|| self.take(&self.known)).touch();
+        self.admitted.cancel();
+        self.busy.send_modify(|count| *count += 1);
+        Busy(Arc::clone(self))
+    }
+
+    /// Comes back once a known connection has to end: it had nothing to do for too long, or others need its place.
+    async fn ended(&self) {
+        let mut busy = self.busy.subscribe();
+        let idle = async {
+            loop {
+                let is_idle = *busy.borrow_and_update() == 0;
+                let limit = if is_idle { IDLE } else { Duration::MAX };
+                match tokio::time::timeout(limit, busy.changed()).await {
+                    Ok(Ok(())) => {}
+                    // It lives as long as `self` does, so only the time can be over.
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = idle => {}
+            () = self.cut.cancelled() => {}
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Door {
+    /// On a listener that does not block, with the master's own certificate. To be called within a tokio runtime.
+    pub(crate) fn new(
+        listener: StdListener,
+        address: SocketAddr,
+        identity: &Identity,
+        shares: Shares,
+    ) -> Result<Self, HttpError> {
+        let listener = TcpListener::from_std(listener)
+            .map_err(|source| HttpError::Listen { address, source })?;
+        let mut http = Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(HEADERS)
+            .max_concurrent_streams(limits::CONNECTION_REQUESTS);
+        Ok(Self {
+            listener,
+            tls: TlsAcceptor::from(Arc::new(tls(identity)?)),
+            http,
+            // The rest is for those that were told to end and have not yet.
+            strangers: Places::new(shares.strangers / 4 * 3),
+            known: Places::new(shares.known),
+            sockets: Arc::new(Semaphore::new(shares.strangers + shares.known)),
+        })
+    }
+
+    /// Serves until `stop`, and then lets what is under way end.
+    pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
+        let door = Arc::new(self);
+        let mut guests = JoinSet::new();
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                (stream, from, permit) = door.accept() => {
+                    count += 1;
+                    let attended = Arc::clone(&door).attend(stream, from, count, router.clone(), stop.clone());
+                    guests.spawn(async move {
+                        attended.await;
+                        drop(permit);
+                    });
+                }
+                Some(ended) = guests.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!("a connection failed: {error}");
+                    }
+                }
+            }
+        }
+        let rest = async { while guests.join_next().await.is_some() {} };
+        // What has not ended by then is cut.
+        tokio::time::timeout(DRAIN, rest).await.ok();
+    }
+
+    /// The next connection; what the kernel cannot give now is asked for again. May be cancelled.
+    async fn accept(&self) -> (TcpStream, IpAddr, OwnedSemaphorePermit) {
+        loop {
+            // Fails only once it is closed, which it never is.
+            let Ok(permit) = Arc::clone(&self.sockets).acquire_owned().await else {
+                return std::future::pending().await;
+            };
+            match self.listener.accept().await {
+                Ok((stream, from)) => return (stream, from.ip(), permit),
+                Err(error) => {
+                    tracing::warn!("a connection could not be taken: {error}");
+                    tokio::time::sleep(NO_ROOM).await;
+                }
+            }
+        }
+    }
+
+    async fn attend(
+        self: Arc<Self>,
+        stream: TcpStream,
+        from: IpAddr,
+        count: u64,
+        router: Router,
+        stop: CancellationToken,
+    ) {
+        let owner = Owner::connection(from, count);
+        let stranger = self.strangers.take(owner.clone());
+        let guest = Guest::new(owner, self.known.clone());
+        let mut served = pin!(self.converse(stream, Arc::clone(&guest), router, stop));
+        tokio::select! {
+            () = &mut served => return,
+            () = stranger.lost() => return,
+            () = tokio::time::sleep(STRANGER) => return,
+            () = guest.admitted.cancelled() => drop(stranger),
+        }
+        tokio::select! {
+            () = served => {}
+            () = guest.ended() => {}
+        }
+    }
+
+    /// Handshake and requests. What a peer gets wrong is its own affair.
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        guest: Arc<Guest>,
+        router: Router,
+        stop: CancellationToken,
+    ) {
+        // Answers are a few small frames; with Nagle's algorithm each would wait 40 ms for the client's kernel.
+        stream.set_nodelay(true).ok();
+        let Ok(stream) = self.tls.accept(stream).await else { return };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let http = self.http.clone();
+        let http = if is_http2 { http.http2_only() } else { http.http1_only() };
+        let service = router.map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(Arc::clone(&guest));
+            request
+        });
+        let service = TowerToHyperService::new(service);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.ok();
+    }
+}
+
+/// TLS with the master's own certificate. Clients are known by their token.
+fn tls(identity: &Identity) -> Result<rustls::ServerConfig, HttpError> {
+    let certificates = vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,129 @@
+//! What every request goes through: the token, its place among the others, and its place until the last byte is out.
+
+use super::App;
+use super::door::{Busy, Guest};
+use super::error::Failure;
+use crate::driver::{Stopped, View};
+use crate::places::{Owner, Place, Places};
+use axum::Extension;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http_body::{Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tepui_proto::limits;
+
+/// Who has no token learns nothing, not even which routes there are. Who has it gets a place, and loses it if their
+/// connection has the most of all and others come.
+pub(super) async fn admit(
+    State(app): State<App>,
+    Extension(guest): Extension<Arc<Guest>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !app.token.admits(request.headers()) {
+        return Failure::unauthorized().into_response();
+    }
+    let busy = guest.begin();
+    let place = app.requests.take(guest.owner());
+    let response = tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = place.lost() => return Failure::too_many("requests").into_response(),
+    };
+    // What is left waits in memory for as long as its reader likes. A reader that does not read cannot be told anything
+    // but the end of its connection.
+    let is_large = response.body().size_hint().lower() > limits::LARGE_BODY_BYTES;
+    let places = if is_large { &app.large } else { &app.requests };
+    drop(place);
+    let place = guest.take(places);
+    response.map(|body| Body::new(Held { body, _place: place, _busy: busy }))
+}
+
+/// An answer that holds its places until it is out.
+struct Held {
+    body: Body,
+    _place: Place,
+    _busy: Busy,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body, and who sends it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) body: Body,
+    /// Where a large one competes for a place.
+    pub(super) large: Places,
+    pub(super) owner: Owner,
+}
+
+impl FromRequest<App> for Sent {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let Sender(guest) = Sender::from_request_parts(&mut parts, app).await?;
+        Ok(Self { body, large: app.large.clone(), owner: guest.owner() })
+    }
+}
+
+/// Who sends a request.
+#[derive(Debug)]
+pub(super) struct Sender(pub(super) Arc<Guest>);
+
+impl FromRequestParts<App> for Sender {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Failure> {
+        // The door gives one to every request.
+        let guest = parts.extensions.get::<Arc<Guest>>().cloned();
+        guest.map(Self).ok_or_else(|| Failure::internal(&NoGuest, "internal"))
+    }
+}
+
+/// A request that did not come through the door.
+#[derive(Debug, thiserror::Error)]
+#[error("a request without a connection")]
+struct NoGuest;
+
+/// Looks at the state until it has seen enough, or for so long, or until others need the place of who waits: all three
+/// are answered with what was seen last, as clients that wait have to expect.
+pub(super) async fn wait<T, F>(
+    app: &App,
+    Sender(guest): Sender,
+    limit: Duration,
+    pause: Duration,
+    look: F,
+    is_enough: impl Fn(&T) -> bool,
+) -> Result<T, Stopped>
+where
+    T: Send + 'static,
+    F: FnOnce(&View<'_>) -> T + Clone + Send + 'static,
+{
+    let place = app.waits.take(guest.owner());
+    app.driver.wait(limit, pause, place.lost(), look, is_enough).await
+}

@@ -1,0 +1,131 @@
+//! What the tasks of one framework may put out: bytes and numbers of blobs, within the time for which a blob is kept even
+//! if nobody names it.
+//!
+//! Owns sums per framework, in this process alone: a master that starts anew begins anew, and what is on its disk by then
+//! counts for the disk's reserve. Never holds more than a few numbers for a framework.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tepui_proto::{FrameworkId, limits};
+use tokio::time::Instant;
+
+/// What is counted together.
+const SLICE: Duration = Duration::from_millis(limits::BLOB_GRACE_MS / 6);
+/// The time for which a blob stays, and until the next sweep after that.
+const SLICES: u64 = 8;
+
+/// A framework has put out too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its framework would have {bytes} bytes in {blobs} outputs, those that it keeps and those of the last 80 minutes, \
+     and may have {most_bytes} in {most}", most = limits::FRAMEWORK_OUTPUTS
+)]
+pub(crate) struct OverQuota {
+    bytes: u64,
+    blobs: u64,
+    most_bytes: u64,
+}
+
+/// The sums. Clones are the same sums.
+#[derive(Clone, Debug)]
+pub(crate) struct Quotas {
+    most_bytes: u64,
+    begun: Instant,
+    /// Held for a look-up at a time, never across an await.
+    sums: Arc<Mutex<BTreeMap<FrameworkId, BTreeMap<u64, Sum>>>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    /// What the framework kept when this slice began.
+    kept_bytes: u64,
+    bytes: u64,
+    blobs: u64,
+}
+
+impl Quotas {
+    /// So many bytes for each framework.
+    pub(crate) fn new(most_bytes: u64) -> Self {
+        Self { most_bytes, begun: Instant::now(), sums: Arc::default() }
+    }
+
+    /// Whether the bytes that a framework keeps have to be counted anew: they are, once in a while.
+    pub(crate) fn is_unknown(&self, framework: FrameworkId) -> bool {
+        let now = self.slice();
+        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.get(&framework).is_none_or(|slices| !slices.contains_key(&now))
+    }
+
+    /// The bytes of the blobs that a framework keeps.
+    pub(crate) fn keep(&self, framework: FrameworkId, kept_bytes: u64) {
+        let now = self.slice();
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.retain(|_, slices| {
+            slices.retain(|slice, _| now - slice < SLICES);
+            !slices.is_empty()
+        });
+        let slice = sums.entry(framework).or_default().entry(now).or_default();
+        slice.kept_bytes = kept_bytes;
+    }
+
+    /// Counts a blob that is about to be stored. It counts even if it is not stored in the end: who tries again and
+    /// again is slowed down by that.
+    ///
+    /// # Errors
+    /// If the framework would have more than it may.
+    pub(crate) fn take(&self, framework: FrameworkId, bytes: u64) -> Result<(), OverQuota> {
+        let now = self.slice();
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let slices = sums.entry(framework).or_default();
+        let kept_bytes = slices.entry(now).or_default().kept_bytes;
+        let mut all = (kept_bytes.saturating_add(bytes), 1);
+        for sum in slices.values() {
+            all = (all.0.saturating_add(sum.bytes), all.1 + sum.blobs);
+        }
+        if all.0 > self.most_bytes || all.1 > limits::FRAMEWORK_OUTPUTS {
+            return Err(OverQuota { bytes: all.0, blobs: all.1, most_bytes: self.most_bytes });
+        }
+        let sum = slices.entry(now).or_default();
+        sum.bytes = sum.bytes.saturating_add(bytes);
+        sum.blobs += 1;
+        Ok(())
+    }
+
+    fn slice(&self) -> u64 {
+        let now = self.begun.elapsed().as_millis() / SLICE.as_millis();
+        u64::try_from(now).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_framework_has_so_much_an_hour_and_others_have_theirs() {
+        let quotas = Quotas::new(100);
+        let (greedy, other) = (FrameworkId(1), FrameworkId(2));
+        assert!(quotas.take(greedy, 60).is_ok());
+        assert!(quotas.take(greedy, 60).is_err());
+        assert!(quotas.take(greedy, 40).is_ok());
+        assert!(quotas.take(other, 100).is_ok());
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert!(quotas.take(greedy, 1).is_err());
+        tokio::time::advance(Duration::from_secs(1_800)).await;
+        assert!(quotas.is_unknown(greedy));
+        quotas.keep(greedy, 30);
+        assert!(quotas.take(greedy, 71).is_err());
+        assert!(quotas.take(greedy, 70).is_ok());
+        assert!(!quotas.is_unknown(greedy));
+        assert_eq!(quotas.sums.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn empty_blobs_count_by_their_number() {
+        let quotas = Quotas::new(100);
+        let all = 0..=limits::FRAMEWORK_OUTPUTS;
+        let taken = all.filter(|_| quotas.take(FrameworkId(1), 0).is_ok()).count();
+        assert_eq!(taken as u64, limits::FRAMEWORK_OUTPUTS);
+    }
+}
