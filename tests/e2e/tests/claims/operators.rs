@@ -140,3 +140,67 @@ fn resources_of_the_operators_own_names_are_offered_and_gpus_to_nobody_who_wants
     let why = cluster.api().wait("/explain/framework/idle", is_told);
     assert_eq!(why.pointer("/roles/0/tally/offered"), Some(&json!(0)), "{why}");
 }
+
+/// Every verb about agents and tasks is run once at least, as OPERATING writes it.
+#[test]
+fn what_operators_and_tenants_can_say_of_agents_and_tasks_is_done() {
+    let cluster = Cluster::start(3);
+    let good = |words: &[&str]| cluster.tepui(words).good().text();
+    // What is reserved and made into a volume is undone again.
+    let resources = "cpus:0.5;mem:64;disk:64";
+    good(&["agent", "reserve", "agent-1", "acme/web", resources]);
+    good(&["agent", "volume", "create", "agent-1", "v1", "--role", "acme/web", "--size", "32MiB"]);
+    let shown = cluster.json(&["agent", "show", "agent-1"]).to_string();
+    assert!(shown.contains("acme/web") && shown.contains("v1"), "{shown}");
+    let early = cluster.tepui(["agent", "unreserve", "agent-1", "acme/web", resources]);
+    assert_refused(&early, 1, &["resources-not-free"]);
+    good(&["agent", "volume", "destroy", "agent-1", "v1"]);
+    good(&["agent", "unreserve", "agent-1", "acme/web", resources]);
+    let shown = cluster.json(&["agent", "show", "agent-1"]).to_string();
+    assert!(!shown.contains("acme/web") && !shown.contains("v1"), "{shown}");
+    // A plan is made and dropped.
+    good(&["agent", "maintain", "agent-1", "--start", "+30m", "--for", "2h"]);
+    let planned = cluster.json(&["agent", "show", "agent-1"]);
+    assert_eq!(planned.pointer("/unavailability/length_ms"), Some(&json!(7_200_000)), "{planned}");
+    good(&["agent", "maintain", "agent-1", "--cancel"]);
+    let planned = cluster.json(&["agent", "show", "agent-1"]);
+    assert_eq!(planned.pointer("/unavailability/length_ms"), None, "{planned}");
+
+    // A task is read and stopped by its name.
+    let module = guest("bad-task.wasm").display().to_string();
+    let put = cluster.json(&["blob", "put", &module]);
+    let digest = text(&put, "/0/digest").trim_start_matches("sha256:").to_owned();
+    let refused = cluster.tepui(["run", &module, "--", "nonsense"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let told = cluster.json(&["task", "ls"]);
+    let name = text(&told, "/0/id").to_owned();
+    let logs = cluster.tepui(["task", "logs", &name]).good();
+    assert!(format!("{}{}", logs.text(), logs.stderr).contains("`nonsense` is none of"), "{logs:?}");
+    let request = json!({
+        "key": "k", "module": format!("sha256:{digest}"), "args": ["sleep", "600000"],
+        "cpu_milli": 100, "memory_bytes": 32 << 20, "disk_bytes": 0,
+    });
+    let started = cluster.api().post("/frameworks/run/http/runs", &request);
+    let task = text(&started.body, "/tasks/0").to_owned();
+    let path = format!("/tasks/run/{task}");
+    cluster.api().wait(&path, |view| text(view, "/state") == "running");
+    good(&["task", "kill", &format!("run/{task}")]);
+    let ended = cluster.api().wait_final("run", &task);
+    assert_eq!((text(&ended, "/state"), text(&ended, "/reason")), ("killed", "kill-requested"));
+    assert_refused(&cluster.tepui(["task", "kill", "run/nobody"]), 1, &["task-unknown"]);
+
+    // An agent that is deactivated is offered no more; one that is gone stays gone.
+    for agent in ["agent-1", "agent-2"] {
+        good(&["agent", "deactivate", agent]);
+        assert_eq!(text(&cluster.json(&["agent", "show", agent]), "/mode"), "inactive");
+    }
+    let hello = guest("hello.wasm").display().to_string();
+    good(&["run", &hello]);
+    let ran = cluster.json(&["task", "ls", "--framework", "run"]);
+    let last = ran.as_array().unwrap().iter().rev().find(|task| text(task, "/state") == "finished");
+    assert_eq!(text(last.unwrap(), "/agent"), "agent-3", "{ran}");
+    good(&["agent", "activate", "agent-1"]);
+    good(&["agent", "gone", "agent-2"]);
+    assert_eq!(text(&cluster.json(&["agent", "show", "agent-2"]), "/mode"), "gone");
+    assert_refused(&cluster.tepui(["agent", "activate", "agent-2"]), 1, &["agent-mode-invalid"]);
+}

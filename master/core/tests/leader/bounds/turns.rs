@@ -274,6 +274,28 @@ fn refused_offers_leave_one_deadline_for_an_agent() {
 }
 
 #[test]
+fn of_two_refusals_of_an_agent_each_runs_out_in_its_time() {
+    let mut stage = Stage::new();
+    stage.agent("a", 4_000);
+    let framework = stage.framework("f", &["x", "y"]);
+    let decline = |stage: &mut Stage, ms| {
+        let offers = stage.held(framework);
+        assert!(!offers.is_empty());
+        stage.say(framework, vec![Call::Decline { offers, refuse_for: Some(DurationMs(ms)) }]);
+    };
+    decline(&mut stage, 100_000);
+    decline(&mut stage, 2_000);
+    assert_eq!(stage.offered(framework), 0);
+    stage.pass(2_100);
+    assert_eq!(stage.offered(framework), 4_000, "the short one is over");
+    decline(&mut stage, 200_000);
+    stage.pass(90_000);
+    assert_eq!(stage.offered(framework), 0);
+    stage.pass(10_000);
+    assert_eq!(stage.offered(framework), 4_000, "and then the long one");
+}
+
+#[test]
 fn messages_to_tasks_are_bounded_in_a_turn() {
     let (mut stage, framework) = Stage::small(10_000, "x");
     stage.run(framework, vec![task("t", 1_000)]);
