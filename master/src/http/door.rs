@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -127,15 +127,12 @@ impl Drop for Busy {
 }
 
 impl Door {
-    /// On a listener that does not block, with the master's own certificate. To be called within a tokio runtime.
+    /// With the master's own certificate.
     pub(crate) fn new(
-        listener: StdListener,
-        address: SocketAddr,
+        listener: TcpListener,
         identity: &Identity,
         shares: Shares,
     ) -> Result<Self, HttpError> {
-        let listener = TcpListener::from_std(listener)
-            .map_err(|source| HttpError::Listen { address, source })?;
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
         http.http2()
