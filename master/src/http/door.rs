@@ -35,7 +35,7 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// How often a silent HTTP/2 client is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a known connection may have no request; clients keep theirs for some minutes at most.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 /// How long requests may take to end once the master stops.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Before the next try, if the kernel has no descriptor or no memory for a connection.
@@ -196,6 +196,7 @@ impl Door {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that one connection is")]
     async fn attend(
         self: Arc<Self>,
         stream: TcpStream,

@@ -119,6 +119,7 @@ struct NoGuest;
 
 /// Looks at the state until it has seen enough, or for so long, or until others need the place of who waits: all three
 /// are answered with what was seen last, as clients that wait have to expect.
+#[expect(clippy::too_many_arguments, reason = "as the driver's, and for whom")]
 pub(super) async fn wait<T, F>(
     app: &App,
     Sender(guest): Sender,

@@ -1,7 +1,5 @@
 //! Uploads that begin and never end.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
-
 use futures_util::{StreamExt as _, stream};
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Somebody with the token who asks for everything at once, and waits.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
-
 use std::time::{Duration, Instant};
 use tepui_e2e::Cluster;
 use tepui_hostile::besieged;
