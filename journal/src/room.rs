@@ -130,7 +130,7 @@ impl Room {
     }
 
     fn disk(&self) -> io::Result<StatVfs> {
-        Ok(statvfs(self.ballast.parent().unwrap_or(Path::new(".")))?)
+        Ok(statvfs(self.ballast.parent().unwrap_or_else(|| Path::new(".")))?)
     }
 }
 

@@ -216,6 +216,10 @@ impl Blobs {
     }
 
     /// Reads a source to its end into an upload, hashing on the way.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was announced, and where it comes from and goes to"
+    )]
     async fn take<S, E>(
         &self,
         upload: &mut dyn MultipartUpload,

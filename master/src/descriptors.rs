@@ -43,13 +43,13 @@ impl Shares {
     fn of(granted: usize) -> Self {
         let kept = (granted / 2).min(limits::KEPT_DESCRIPTORS);
         let sockets = granted.saturating_sub(kept);
-        let strangers = (sockets / 4).min(limits::STRANGERS).max(1);
-        let known = sockets.saturating_sub(strangers).min(limits::CONNECTIONS).max(1);
+        let strangers = (sockets / 4).clamp(1, limits::STRANGERS);
+        let known = sockets.saturating_sub(strangers).clamp(1, limits::CONNECTIONS);
         Self {
             strangers,
             known,
             // Together three quarters of what is kept: the rest is the journal's.
-            uploads: (kept / 16).min(limits::UPLOADS).max(1),
+            uploads: (kept / 16).clamp(1, limits::UPLOADS),
             readers: (kept * 3 / 8).max(1),
             fetches: (kept / 4).max(1),
         }

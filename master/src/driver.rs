@@ -184,6 +184,10 @@ impl Driver {
 
     /// Looks until it has seen enough, for so long, or until it is `over`; says what it saw last. Looks again only
     /// when something has changed, and not more often than every `pause`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "how long, how often, and until what: each caller has its own"
+    )]
     pub(crate) async fn wait<T, F>(
         &self,
         limit: Duration,

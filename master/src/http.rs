@@ -31,12 +31,16 @@ use error::Failure;
 use rustls::pki_types::pem;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tepui_proto::limits;
+use tokio::net::{TcpListener, TcpSocket};
 
 pub(crate) use auth::Token;
 pub(crate) use door::Door;
+
+/// Connections that the kernel has taken and this has not: while a crowd comes, the next one is not to be dropped.
+const WAITING_OUTSIDE: u32 = 1_024;
 
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -101,13 +105,18 @@ impl Services {
     }
 }
 
-/// Takes the address. Nobody is answered before the server is served.
+/// Takes the address. Nobody is answered before the door is served. To be called within a tokio runtime.
 pub(crate) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HttpError> {
-    let failed = |source| HttpError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A master that was killed and is back finds its port in use otherwise.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(WAITING_OUTSIDE)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(|source| HttpError::Listen { address, source })
 }
 
 /// All routes. `openapi` describes the same ones.

@@ -123,7 +123,7 @@ where
     let (tcp, http) = http::listen(config.http)?;
     let mut listener = tepui_transport::server(&identity, config.quic)?;
     let quic = listener.local_address().map_err(failed)?;
-    let door = Door::new(tcp, http, &identity, shares)?;
+    let door = Door::new(tcp, &identity, shares)?;
     let reserve = Reserve::of(&config.dir, config.disk_reserve).map_err(failed)?;
     let recovered = driver::recover(&config.dir.join("journal"), reserve.ballast)?;
     let room = Room::new(Arc::clone(recovered.room()), reserve);
@@ -158,7 +158,8 @@ where
 fn make_private(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mode = std::fs::metadata(folder)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let of_others = mode & 0o077;
+    if of_others == 0 {
         return Ok(());
     }
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode & 0o700))

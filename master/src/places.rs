@@ -91,6 +91,14 @@ impl Places {
         Place { places: self.clone(), owner, number: AtomicU64::new(number), lost }
     }
 
+    /// How many are taken, and how many of them by this owner.
+    pub(crate) fn crowd(&self, owner: &Owner) -> (usize, usize) {
+        let taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = taken.groups.get(&owner.group);
+        let own = group.and_then(|group| group.members.get(&owner.member));
+        (taken.count, own.map_or(0, BTreeMap::len))
+    }
+
     #[cfg(test)]
     fn count(&self) -> usize {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).count

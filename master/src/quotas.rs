@@ -110,9 +110,9 @@ mod tests {
         assert!(quotas.take(greedy, 60).is_err());
         assert!(quotas.take(greedy, 40).is_ok());
         assert!(quotas.take(other, 100).is_ok());
-        tokio::time::advance(Duration::from_secs(3_600)).await;
+        tokio::time::advance(Duration::from_hours(1)).await;
         assert!(quotas.take(greedy, 1).is_err());
-        tokio::time::advance(Duration::from_secs(1_800)).await;
+        tokio::time::advance(Duration::from_mins(30)).await;
         assert!(quotas.is_unknown(greedy));
         quotas.keep(greedy, 30);
         assert!(quotas.take(greedy, 71).is_err());

@@ -131,13 +131,16 @@ pub const KEPT_DESCRIPTORS: usize = 1_024;
 /// Requests at once on one HTTP/2 connection.
 pub const CONNECTION_REQUESTS: u32 = 256;
 /// Requests at once that are not answered to the last byte: a body of [`LARGE_BODY_BYTES`] for each is 256 MiB.
-pub const REQUESTS: usize = 4_096;
-/// Those of them that wait for something to happen; the rest is for requests that do not.
-pub const WAITS: usize = 2_048;
+pub const REQUESTS: usize = 8_192;
+/// Those of them that wait for something to happen, each of which looks again whenever anything does; the rest is for
+/// requests that do not wait.
+pub const WAITS: usize = 1_024;
+/// How long a wait that lost its place to others is not answered: who asks again at once would be a flood.
+pub const WAIT_MS_MIN: u64 = 1_000;
 /// Those of them that wait for a scheduler's answer, all frameworks together.
 pub const CALLS_OF_FRAMEWORKS: usize = 1_024;
 /// From this size on a body counts among the [`LARGE_BODIES`].
-pub const LARGE_BODY_BYTES: u64 = 64 << 10;
+pub const LARGE_BODY_BYTES: u64 = 32 << 10;
 /// Large bodies in a master's memory, requests and answers together: some MiB each.
 pub const LARGE_BODIES: usize = 128;
 /// Log readers at once: each holds a stream to an agent for as long as it likes.

@@ -82,7 +82,7 @@ fn run(fails_at: Option<usize>) -> (Result<(), DriverError>, usize) {
     let blobs = Blobs::open(&folder.path().join("blobs"), room, shares).unwrap();
     let (sender, commands) = mpsc::channel(16);
     let (changed, changes) = watch::channel(0);
-    let driver = Driver { commands: sender.clone(), tickets: Arc::new(AtomicU64::new(1)), changes };
+    let driver = Driver { commands: sender, tickets: Arc::new(AtomicU64::new(1)), changes };
     let waiting = Arc::new(Mutex::new(Waiting::default()));
     let journal =
         Watching { waiting: Arc::clone(&waiting), records: 0, calls: 0, fails_at, snapshot: 0 };

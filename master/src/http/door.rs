@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,7 +35,7 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// How often a silent HTTP/2 client is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a known connection may have no request; clients keep theirs for some minutes at most.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 /// How long requests may take to end once the master stops.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Before the next try, if the kernel has no descriptor or no memory for a connection.
@@ -127,15 +127,12 @@ impl Drop for Busy {
 }
 
 impl Door {
-    /// On a listener that does not block, with the master's own certificate. To be called within a tokio runtime.
+    /// With the master's own certificate.
     pub(crate) fn new(
-        listener: StdListener,
-        address: SocketAddr,
+        listener: TcpListener,
         identity: &Identity,
         shares: Shares,
     ) -> Result<Self, HttpError> {
-        let listener = TcpListener::from_std(listener)
-            .map_err(|source| HttpError::Listen { address, source })?;
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
         http.http2()
@@ -199,6 +196,7 @@ impl Door {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that one connection is")]
     async fn attend(
         self: Arc<Self>,
         stream: TcpStream,

@@ -17,6 +17,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tepui_proto::limits;
+use tokio::time::Instant;
+
+/// Waits of one connection that may look at everything that happens, as soon as it does.
+const FEW: usize = 16;
+/// What a look costs the driver, generously: those of a connection with more look no more often than there is time for
+/// all that wait.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// Who has no token learns nothing, not even which routes there are. Who has it gets a place, and loses it if their
 /// connection has the most of all and others come.
@@ -112,6 +119,7 @@ struct NoGuest;
 
 /// Looks at the state until it has seen enough, or for so long, or until others need the place of who waits: all three
 /// are answered with what was seen last, as clients that wait have to expect.
+#[expect(clippy::too_many_arguments, reason = "as the driver's, and for whom")]
 pub(super) async fn wait<T, F>(
     app: &App,
     Sender(guest): Sender,
@@ -124,6 +132,14 @@ where
     T: Send + 'static,
     F: FnOnce(&View<'_>) -> T + Clone + Send + 'static,
 {
+    let begun = Instant::now();
     let place = app.waits.take(guest.owner());
-    app.driver.wait(limit, pause, place.lost(), look, is_enough).await
+    let over = async {
+        place.lost().await;
+        tokio::time::sleep_until(begun + Duration::from_millis(limits::WAIT_MS_MIN)).await;
+    };
+    let (all, own) = app.waits.crowd(&guest.owner());
+    let pause =
+        if own <= FEW { pause } else { pause.max(LOOK * u32::try_from(all).unwrap_or(u32::MAX)) };
+    app.driver.wait(limit, pause, over, look, is_enough).await
 }

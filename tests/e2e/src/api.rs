@@ -87,9 +87,11 @@ impl Api {
         &self.token
     }
 
-    /// Somebody else with the token, and with connections of their own.
+    /// Somebody else with the token, and with an HTTP/2 connection of their own.
     pub fn another(&self) -> Client {
-        client(self.tls.clone())
+        let mut tls = self.tls.clone();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        client(tls)
     }
 
     /// `METHOD /v1PATH` with JSON as the body.

@@ -5,7 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 use serde::de::DeserializeOwned;
 use tepui_proto::cell::{CellCommand, CellEvent};
-use tepui_proto::control::{AgentMessage, AgentStream, BlobChunk, LogChunk, MasterMessage, MasterStream};
+use tepui_proto::control::{
+    AgentMessage, AgentStream, BlobChunk, LogChunk, MasterMessage, MasterStream,
+};
 use tepui_proto::frame::Decoder;
 use tepui_proto::scheduler::{FromScheduler, ToScheduler};
 

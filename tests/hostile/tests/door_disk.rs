@@ -97,7 +97,7 @@ fn a_disk_that_fills_up_costs_uploads_first_new_work_then_and_the_master_never()
     cluster.kill("master");
     cluster.api().wait_agents(1);
     let role = cluster.json(&["role", "show", "web"]);
-    assert!(role.to_string().contains("4"), "{role}");
+    assert!(role.to_string().contains('4'), "{role}");
     assert_disk_full(&put(99));
     // Once there is room again, all is as before.
     fs::remove_file(&other).unwrap();

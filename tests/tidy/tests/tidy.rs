@@ -220,7 +220,7 @@ fn version(file: &str, constant: &str) -> String {
     let source = text(&root().join(file));
     let declared = source.lines().find(|line| line.contains(&format!("const {constant}:")));
     let value = declared.and_then(|line| line.rsplit_once("= ")).map(|(_, value)| value);
-    value.unwrap_or_else(|| panic!("{constant} is not in {file}")).trim_end_matches(';').to_owned()
+    value.unwrap().trim_end_matches(';').to_owned()
 }
 
 #[test]

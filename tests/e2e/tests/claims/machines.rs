@@ -54,6 +54,17 @@ fn all_below(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
+fn assert_wrong_identities_are_refused(folder: &Path) {
+    for refused in [
+        "cluster identity agent a1 --dir cluster --out a1.pem",
+        "cluster identity agent a/1 --dir cluster --out other.pem",
+        "cluster identity agent a2 --dir nowhere --out a2.pem",
+    ] {
+        let words: Vec<&str> = refused.split(' ').collect();
+        assert_ne!(tepui(&words, folder).code, 0, "{refused}");
+    }
+}
+
 #[test]
 fn a_cluster_is_set_up_by_the_words_of_the_manual_and_is_its_owners_alone() {
     let home = tempfile::tempdir().unwrap();
@@ -72,14 +83,7 @@ fn a_cluster_is_set_up_by_the_words_of_the_manual_and_is_its_owners_alone() {
         assert!(manual.contains(words), "the manual does not say `{words}`");
         let _ran = run(words.trim_start_matches("tepui "));
     }
-    for refused in [
-        "cluster identity agent a1 --dir cluster --out a1.pem",
-        "cluster identity agent a/1 --dir cluster --out other.pem",
-        "cluster identity agent a2 --dir nowhere --out a2.pem",
-    ] {
-        let words: Vec<&str> = refused.split(' ').collect();
-        assert_ne!(tepui(&words, folder).code, 0, "{refused}");
-    }
+    assert_wrong_identities_are_refused(folder);
     // A folder that somebody made before, and that anyone may look into.
     fs::create_dir(folder.join("master")).unwrap();
     fs::set_permissions(folder.join("master"), fs::Permissions::from_mode(0o755)).unwrap();
