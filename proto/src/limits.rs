@@ -141,7 +141,7 @@ pub const HANDLES: usize = 4_096;
 /// Files and folders that a task may hold open, unless its machine grants its cell too few.
 pub const OPEN_FILES: usize = 256;
 /// Fewer than that, and a cell takes fewer tasks instead.
-pub const OPEN_FILES_MIN: usize = 16;
+pub const OPEN_FILES_MIN: usize = 8;
 /// Random bytes per call.
 pub const RANDOM_BYTES: u64 = 64 * 1024;
 /// Fuel between two yields: under a millisecond of a core (a tight loop burns 1.3 G/s, most programs ten times that).

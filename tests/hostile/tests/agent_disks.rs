@@ -64,19 +64,19 @@ fn a_folder_of_any_depth_ends_neither_an_agent_nor_its_next_start() {
     besieged(&cluster, MASTER_BYTES, || {
         for form in FORMS {
             let module = known(&cluster, form);
-            let ended = cluster.api().run(&request(&module, 256 * MIB, &["deep", "20000"]));
+            let ended = cluster.api().run(&request(&module, 256 * MIB, &["deep", "5000"]));
             assert_eq!(told(&ended, "state"), "finished", "{ended}");
         }
         wait_until(&cluster, "the folders are gone", || is_empty(&sandboxes));
     });
     // Now one is there while the agent ends.
     let module = known(&cluster, FORMS[0]);
-    let request = request(&module, 256 * MIB, &["deep", "20000", "60000"]);
+    let request = request(&module, 256 * MIB, &["deep", "5000", "60000"]);
     let started = cluster.api().post("/frameworks/run/http/runs", &request);
     assert_eq!(started.status, 201, "{started:?}");
     let task = started.body.pointer("/tasks/0").and_then(Value::as_str).unwrap().to_owned();
     // The two before it have said so as well.
-    wait_until(&cluster, "it is as deep as it will be", || logged(&agent, "deep: 20000") == 3);
+    wait_until(&cluster, "it is as deep as it will be", || logged(&agent, "deep: 5000") == 3);
     cluster.kill("agent-1");
     cluster.api().wait_agents(1);
     let ended = cluster.api().wait_final("run", &task);
@@ -87,7 +87,8 @@ fn a_folder_of_any_depth_ends_neither_an_agent_nor_its_next_start() {
 /// How many logs of an agent hold these words.
 fn logged(agent: &Path, words: &str) -> usize {
     let logs = std::fs::read_dir(agent.join("logs")).unwrap();
-    let texts = logs.map(|log| std::fs::read_to_string(log.unwrap().path()).unwrap());
+    // One that goes meanwhile does not hold them.
+    let texts = logs.filter_map(|log| std::fs::read_to_string(log.unwrap().path()).ok());
     texts.filter(|text| text.contains(words)).count()
 }
 
@@ -173,7 +174,11 @@ fn a_full_disk_stops_the_tasks_that_fill_it_and_never_their_agent() {
     // Each may have far more than there is.
     let mut attack = request(&module, 1 << 30, &["fill", "", ""]);
     attack["instances"] = json!(4);
-    let started = cluster.api().post("/frameworks/run/http/runs", &attack);
+    // Its scheduler begins anew, since its agent did.
+    let mut started = cluster.api().post("/frameworks/run/http/runs", &attack);
+    while started.status == 502 {
+        started = cluster.api().post("/frameworks/run/http/runs", &attack);
+    }
     assert_eq!(started.status, 201, "{started:?}");
     let tasks = started.body.get("tasks").and_then(Value::as_array).unwrap();
     for task in tasks {
