@@ -17,6 +17,8 @@ const MODULE: &str = "wasi_snapshot_preview1";
 /// `__WASI_ERRNO_INVAL` and `__WASI_ERRNO_NOSPC`.
 const INVALID: i32 = 28;
 const NO_SPACE: i32 = 51;
+/// `__WASI_ERRNO_NOTSUP`.
+const NOT_SUPPORTED: i32 = 58;
 /// `__WASI_OFLAGS_CREAT`.
 const CREATE: i32 = 1;
 /// Buffers of one write, as POSIX bounds them.
@@ -82,9 +84,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         path_rename(fd: i32, path: i32, length: i32, to: i32, new: i32, new_length: i32) nothing;
         path_unlink_file(fd: i32, path: i32, length: i32) nothing;
         fd_write(fd: i32, buffers: i32, count: i32, out: i32)
-            |memory: &[u8]| first_buffer(memory, buffers, count);
+            |memory: &[u8]| write_cost(memory, fd, buffers, count);
         fd_pwrite(fd: i32, buffers: i32, count: i32, offset: i64, out: i32)
-            |memory: &[u8]| first_buffer(memory, buffers, count);
+            |memory: &[u8]| write_cost(memory, fd, buffers, count);
         path_create_directory(fd: i32, path: i32, length: i32) an_entry;
         path_link(
             fd: i32, flags: i32, path: i32, length: i32, to: i32, new: i32, new_length: i32
@@ -96,6 +98,42 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         ) |_memory: &[u8]| Some((0, u64::from(oflags & CREATE != 0)));
     }
     Ok(())
+}
+
+/// Standard output and error stay what they are, so what is written there is for the logs to pay.
+fn keep_standard_streams(linker: &mut Linker<State>) -> Result<()> {
+    let inner = |fd: i32| matches!(fd, 1 | 2);
+    linker.func_wrap_async(
+        MODULE,
+        "fd_close",
+        move |mut caller: Caller<'_, State>, (fd,): (i32,)| {
+            Box::new(async move {
+                if inner(fd) {
+                    return Ok(0);
+                }
+                let mut memory = GuestMemory::Unshared(&mut []);
+                preview1::fd_close(&mut caller.data_mut().wasi, &mut memory, fd).await
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_renumber",
+        move |mut caller: Caller<'_, State>, (from, to): (i32, i32)| {
+            Box::new(async move {
+                if inner(from) || inner(to) {
+                    return Ok(NOT_SUPPORTED);
+                }
+                let mut memory = GuestMemory::Unshared(&mut []);
+                preview1::fd_renumber(&mut caller.data_mut().wasi, &mut memory, from, to).await
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn write_cost(memory: &[u8], fd: i32, buffers: i32, count: i32) -> Cost {
+    if matches!(fd, 1 | 2) { nothing(memory) } else { first_buffer(memory, buffers, count) }
 }
 
 fn an_entry(_memory: &[u8]) -> Cost {
@@ -160,6 +198,7 @@ pub(crate) fn linker_with_files(linker: &mut Linker<State>) -> Result<()> {
     p1::add_to_linker_async(linker, |state: &mut State| &mut state.wasi)?;
     linker.allow_shadowing(true);
     add_to_linker(linker)?;
+    keep_standard_streams(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
