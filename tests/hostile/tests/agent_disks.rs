@@ -169,8 +169,6 @@ fn a_full_disk_stops_the_tasks_that_fill_it_and_never_their_agent() {
     };
     cluster.kill("agent-1");
     cluster.api().wait_agents(1);
-    wait_until(&cluster, "it is back", || true);
-    let agent = cluster.pid("agent-1");
     // Each may have far more than there is.
     let mut attack = request(&module, 1 << 30, &["fill", "", ""]);
     attack["instances"] = json!(4);
@@ -180,6 +178,8 @@ fn a_full_disk_stops_the_tasks_that_fill_it_and_never_their_agent() {
         started = cluster.api().post("/frameworks/run/http/runs", &attack);
     }
     assert_eq!(started.status, 201, "{started:?}");
+    // It serves, so it is the one that was started last.
+    let agent = cluster.pid("agent-1");
     let tasks = started.body.get("tasks").and_then(Value::as_array).unwrap();
     for task in tasks {
         let ended = cluster.api().wait_final("run", task.as_str().unwrap());
