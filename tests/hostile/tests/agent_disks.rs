@@ -200,7 +200,7 @@ fn a_full_disk_stops_the_tasks_that_fill_it_and_never_their_agent() {
         lost += usize::from(told(&ended, "message").contains("disk is full"));
     }
     assert_eq!(cluster.pid("agent-1"), agent, "the agent ended");
-    println!("{lost} of 400 tasks were told of the full disk");
+    eprintln!("{lost} of 400 tasks were told of the full disk");
     let hello = guest("hello.wasm").display().to_string();
     let is_served = (0..100).any(|_| cluster.tepui(["run", &hello]).code == 0);
     assert!(is_served, "there is room again, and nobody is served");
