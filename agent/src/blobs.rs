@@ -1,7 +1,7 @@
 //! Blobs that tasks take as inputs, kept for the next task that takes them.
 //!
-//! One task owns the table: a blob that many tasks want at once is fetched once. Holds at most [`CACHE_BYTES`] and the
-//! newest blob; whoever asked holds the file open, so that removing it disturbs nobody.
+//! One task owns the table: a blob that many tasks want at once is fetched once. Holds at most [`CACHE_BYTES`], or its part
+//! of a small disk, and the newest blob; whoever asked holds the file open, so that removing it disturbs nobody.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,9 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::fetch::{FetchError, Link};
+use crate::room;
 
 /// Kept between tasks.
 const CACHE_BYTES: u64 = 1 << 30;
+/// Blobs that are kept, however small: each is an open file.
+const CACHE_BLOBS: usize = 256;
 /// Fetched at once.
 const FETCHES: usize = 8;
 /// Requests that may wait for the table.
@@ -38,13 +41,9 @@ impl Blobs {
     /// A handle, and the task that owns the table. What an earlier process left in the folder is removed.
     pub(crate) fn new(folder: PathBuf, link: Link) -> (Self, impl Future<Output = ()>) {
         let (requests, waiting) = mpsc::channel(WAITING);
-        (
-            Self(requests),
-            work(
-                Table { folder, link, kept: BTreeMap::new(), wanted: BTreeMap::new(), uses: 0 },
-                waiting,
-            ),
-        )
+        let most = room::for_cache(&folder, CACHE_BYTES);
+        let (kept, wanted) = (BTreeMap::new(), BTreeMap::new());
+        (Self(requests), work(Table { folder, link, kept, wanted, uses: 0, most }, waiting))
     }
 
     /// The blob, fetched if it is not here. None if the agent stops.
@@ -64,6 +63,8 @@ struct Table {
     /// Being fetched, and who waits.
     wanted: BTreeMap<Digest, Vec<oneshot::Sender<Answer>>>,
     uses: u64,
+    /// What may be kept.
+    most: u64,
 }
 
 async fn work(mut table: Table, mut requests: mpsc::Receiver<Request>) {
@@ -131,7 +132,7 @@ impl Table {
 
     fn make_room(&mut self) {
         let mut total: u64 = self.kept.values().map(|(blob, _used)| blob.size_bytes).sum();
-        while total > CACHE_BYTES && self.kept.len() > 1 {
+        while (total > self.most || self.kept.len() > CACHE_BLOBS) && self.kept.len() > 1 {
             let oldest = self
                 .kept
                 .iter()

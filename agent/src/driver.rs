@@ -8,9 +8,10 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tepui_agent_core::{Agent, Effects, Input, Logs, Profile, Record, Snapshot};
+use tepui_agent_core::{Agent, Effect, Effects, Input, Logs, Profile, Record, Snapshot};
 use tepui_journal::{Journal, Recovered};
 use tepui_proto::control::AgentMessage;
+use tepui_proto::limits;
 use tepui_transport::{CloseCode, Dialer, Identity, PeerIdentity, PeerRole};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -26,8 +27,10 @@ use crate::janitor::Janitor;
 use crate::life;
 use crate::logs::Followers;
 use crate::modules::Modules;
-use crate::rooms::{self, Event, Rooms};
+use crate::room::{self, Room};
+use crate::rooms::{Event, Rooms};
 use crate::session::Sessions;
+use crate::transfers::Transfers;
 
 /// Events that may wait for the loop.
 const INBOX: usize = 4_096;
@@ -64,16 +67,18 @@ impl Driver {
         config.check()?;
         let folders = Folders::open(&config.dir)?;
         let dialer = dialer(&config, folders.root())?;
-        let (life, journal_folder) = life::begin_or_resume(folders.root())?;
+        let (life, journal_folder) = life::begin_or_resume(&folders)?;
         let (journal, recovered) = Journal::open(&journal_folder)?;
         let clock = Clock::start();
-        let (agent, effects) = recover(&config, life, clock, recovered)?;
-        folders.sweep_logs(|launch| agent.logs(launch) != Logs::Unknown)?;
+        let (mut agent, mut effects) = recover(&config, life, clock, recovered)?;
+        let sizes = folders.sweep_logs(|launch| agent.logs(launch) != Logs::Unknown)?;
+        let most = room::for_cache(folders.root(), limits::KEPT_LOG_BYTES);
+        agent.on_logs_found(&sizes, most, &mut effects);
         let (sender, inbox) = mpsc::channel(INBOX);
         let (link_sender, link) = watch::channel(None);
         let link = Link(link);
         let executable: Arc<Path> = config.executable.as_path().into();
-        let modules = Modules::open(&folders.modules(), &executable, link.clone(), sender.clone())?;
+        let modules = Modules::open(&folders, &executable, link.clone(), sender.clone())?;
         let mut jobs = JoinSet::new();
         let (blobs, blobs_task) = Blobs::new(folders.blobs(), link.clone());
         jobs.spawn(blobs_task);
@@ -87,6 +92,7 @@ impl Driver {
             link: link_sender,
         };
         let rooms = Rooms {
+            room: Room::new(folders.root()),
             folders,
             inbox: sender,
             link,
@@ -96,7 +102,9 @@ impl Driver {
             followers: Followers::default(),
             jobs,
             executable,
-            transfers: rooms::transfers(),
+            making: Transfers::default(),
+            storing: Transfers::default(),
+            stores: std::collections::BTreeMap::new(),
             session: None,
             cells: std::collections::BTreeMap::new(),
             cell_tasks: JoinSet::new(),
@@ -133,12 +141,13 @@ impl Driver {
     }
 
     fn carry_out(&mut self) -> Result<(), AgentError> {
-        persist(&mut self.journal, &mut self.effects, &mut self.unsynced)?;
-        for order in std::mem::take(&mut self.effects.orders) {
-            self.rooms.perform(order, &mut self.facts);
-        }
-        self.effects.clear();
-        Ok(())
+        let Self { journal, rooms, .. } = self;
+        carry_out(
+            &mut self.effects,
+            &mut self.unsynced,
+            |records| Ok(journal.append(records).map(drop)?),
+            |order| rooms.perform(order, &mut self.facts),
+        )
     }
 }
 
@@ -211,14 +220,13 @@ impl Turning {
             while let Some(fact) = self.facts.pop_front() {
                 self.agent.handle(now, fact, &mut self.effects);
             }
-            persist(&mut self.journal, &mut self.effects, &mut self.unsynced)?;
-            let mut orders = std::mem::take(&mut self.effects.orders);
-            for order in orders.drain(..) {
-                self.rooms.perform(order, &mut self.facts);
-            }
-            // The room for orders is kept.
-            self.effects.orders = orders;
-            self.effects.clear();
+            let Self { journal, rooms, facts, .. } = self;
+            carry_out(
+                &mut self.effects,
+                &mut self.unsynced,
+                |records| Ok(journal.append(records).map(drop)?),
+                |order| rooms.perform(order, facts),
+            )?;
         }
         if self.journal.size_since_snapshot() > SNAPSHOT_BYTES {
             let last = self.journal.next_index().saturating_sub(1);
@@ -279,22 +287,26 @@ impl Turning {
     }
 }
 
-/// Writes down what must be before orders are carried out; one sync.
+/// Writes down what must be before orders are carried out, with one sync at the most; then carries them out. If it cannot
+/// be written, no order is carried out, now or later.
 ///
 /// On the loop's own thread, on purpose: see the crate's introduction.
-fn persist(
-    journal: &mut Journal,
+fn carry_out(
     effects: &mut Effects,
     unsynced: &mut Vec<Vec<u8>>,
+    append: impl FnOnce(&[Vec<u8>]) -> Result<(), AgentError>,
+    mut perform: impl FnMut(Effect),
 ) -> Result<(), AgentError> {
     let must_sync = effects.needs_sync();
     for record in effects.records.drain(..) {
         unsynced.push(record.encode()?);
     }
     if must_sync || unsynced.len() >= UNSYNCED {
-        journal.append(unsynced)?;
+        append(unsynced)?;
         unsynced.clear();
     }
+    effects.orders.drain(..).for_each(&mut perform);
+    effects.clear();
     Ok(())
 }
 
@@ -338,3 +350,6 @@ fn recover(
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Agent::recover(profile, clock.now(), snapshot, records))
 }
+
+#[cfg(test)]
+mod tests;

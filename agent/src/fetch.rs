@@ -13,6 +13,8 @@ use tepui_transport::blob::{BlobError, BlobReader};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 
+use crate::room;
+
 /// How often a transfer is begun again after its connection or stream broke.
 pub(crate) const ATTEMPTS: u32 = 6;
 /// The wait before the first repetition; doubles.
@@ -89,6 +91,7 @@ async fn fetch_once(
     loop {
         match chunks.next().await {
             Ok(Some(bytes)) => {
+                room::check(path)?;
                 hash.update(&bytes);
                 file.write_all(&bytes).await?;
             }

@@ -1,13 +1,22 @@
-//! Removes sandboxes and logs behind the loop's back, many at a time.
+//! Removes sandboxes, logs and what earlier processes left, behind the loop's back.
+//!
+//! What a guest filled may take long to remove, so nothing waits for it: neither the loop nor the start of an agent. Its
+//! one surprise: what cannot wait in the queue is renamed into the folder of trash, which costs no more than the queue.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 use crate::folders::Folders;
+use crate::removal;
 use tepui_proto::LaunchNumber;
 use tepui_proto::control::LogStream;
 
-/// Removals that may wait; beyond it the loop removes by itself, which slows it down to the pace of the disk.
+/// Removals that may wait in memory.
 const WAITING: usize = 16_384;
+/// Removals between two looks at the trash.
+const BATCH: usize = 1_024;
 
 /// What is to go.
 #[derive(Clone, Copy, Debug)]
@@ -16,66 +25,103 @@ pub(crate) enum Removal {
     Logs(LaunchNumber),
 }
 
-/// A handle to the task that removes.
+impl Removal {
+    fn paths(self, folders: &Folders) -> Vec<PathBuf> {
+        match self {
+            Self::Sandbox(launch) => vec![folders.sandbox(launch).into()],
+            Self::Logs(launch) => [LogStream::Stdout, LogStream::Stderr]
+                .map(|stream| folders.log(launch, stream).into())
+                .to_vec(),
+        }
+    }
+}
+
+/// A handle to the task that removes. Once it is dropped, a removal that goes on stops soon.
 #[derive(Debug)]
 pub(crate) struct Janitor {
     folders: Folders,
     removals: mpsc::Sender<Removal>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Janitor {
     /// Its handle, and the task itself.
     pub(crate) fn new(folders: Folders) -> (Self, impl Future<Output = ()>) {
         let (removals, waiting) = mpsc::channel(WAITING);
-        let task = work(folders.clone(), waiting);
-        (Self { folders, removals }, task)
+        let stop = Arc::new(AtomicBool::new(false));
+        let task = work(folders.clone(), waiting, Arc::clone(&stop));
+        (Self { folders, removals, stop }, task)
     }
 
     pub(crate) fn remove(&self, removal: Removal) {
         if self.removals.try_send(removal).is_err() {
-            remove(&self.folders, removal);
+            removal.paths(&self.folders).iter().for_each(|path| self.folders.put_aside(path));
         }
     }
 }
 
-async fn work(folders: Folders, mut waiting: mpsc::Receiver<Removal>) {
+async fn work(folders: Folders, mut waiting: mpsc::Receiver<Removal>, stop: Arc<AtomicBool>) {
+    let mut batch = Vec::new();
     loop {
-        let mut batch = Vec::new();
-        if waiting.recv_many(&mut batch, 1_024).await == 0 {
-            return;
-        }
-        let folders = folders.clone();
+        let (folders, stop) = (folders.clone(), Arc::clone(&stop));
         let removed = tokio::task::spawn_blocking(move || {
-            for removal in batch {
-                remove(&folders, removal);
+            for path in batch.iter().flat_map(|removal: &Removal| removal.paths(&folders)) {
+                note(&path, removal::remove(&path, &stop));
             }
+            note(&folders.trash(), removal::empty(&folders.trash(), &stop));
         });
         if let Err(error) = removed.await {
             tracing::error!(%error, "cannot remove files");
         }
-    }
-}
-
-fn remove(folders: &Folders, removal: Removal) {
-    match removal {
-        Removal::Sandbox(launch) => {
-            note(&folders.sandbox(launch), std::fs::remove_dir_all(folders.sandbox(launch)));
-        }
-        Removal::Logs(launch) => {
-            for stream in [LogStream::Stdout, LogStream::Stderr] {
-                let path = folders.log(launch, stream);
-                note(&path, std::fs::remove_file(&path));
-            }
+        batch = Vec::new();
+        if waiting.recv_many(&mut batch, BATCH).await == 0 {
+            return;
         }
     }
 }
 
-fn note(path: &str, removed: std::io::Result<()>) {
-    match removed {
-        // A task that wrote nothing has no log file.
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(path, %error, "cannot remove");
-        }
-        _ => {}
+fn note(path: &std::path::Path, removed: std::io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(path = %path.display(), %error, "cannot remove");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_starts_over_whatever_guests_left_and_it_goes_in_the_background() {
+        let dir =
+            std::env::temp_dir().join(format!("tepui-janitor-{:016x}", rand::random::<u64>()));
+        let folders = Folders::open(&dir).unwrap();
+        let sandbox = PathBuf::from(folders.sandbox(LaunchNumber(7)));
+        // As deep as a path can name; deeper ones are `removal`'s.
+        std::fs::create_dir_all(sandbox.join("d/".repeat(1_500))).unwrap();
+        // Opened anew without anybody having removed anything.
+        let folders = Folders::open(&dir).unwrap();
+        assert!(!sandbox.exists());
+        assert!(std::fs::read_dir(folders.trash()).unwrap().next().is_some());
+        std::fs::create_dir_all(sandbox.join("x/y")).unwrap();
+        let (removals, waiting) = mpsc::channel(1);
+        removals.try_send(Removal::Sandbox(LaunchNumber(7))).unwrap();
+        // What does not fit into the queue is put aside.
+        let janitor =
+            Janitor { folders: folders.clone(), removals: removals.clone(), stop: Arc::default() };
+        std::fs::write(folders.log(LaunchNumber(7), LogStream::Stderr), "log").unwrap();
+        janitor.remove(Removal::Logs(LaunchNumber(7)));
+        assert_eq!(std::fs::read_dir(folders.logs()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(folders.trash()).unwrap().count(), 2 + 1);
+        drop((janitor, removals));
+        work(folders.clone(), waiting, Arc::default()).await;
+        assert!(!sandbox.exists());
+        assert!(std::fs::read_dir(folders.trash()).unwrap().next().is_none());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -8,6 +8,7 @@
 mod blobs;
 mod cells;
 mod clock;
+mod compiler;
 mod config;
 mod driver;
 mod error;
@@ -15,13 +16,17 @@ mod fetch;
 mod folders;
 mod hosting;
 mod janitor;
+mod lanes;
 mod life;
 mod logs;
 mod modules;
 mod outputs;
+mod removal;
+mod room;
 mod rooms;
 mod sandbox;
 mod session;
+mod transfers;
 
 pub use config::{AgentConfig, AttributeConfig, DomainConfig, ResourcesConfig};
 pub use error::AgentError;
@@ -35,6 +40,16 @@ pub async fn run(
     config: AgentConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
+    raise_open_files();
     let driver = driver::Driver::open(config)?;
     driver.run(shutdown).await
+}
+
+/// As many open files as this machine grants, so that its journal and its cells' sockets find theirs.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }

@@ -1,19 +1,21 @@
 //! Which life this is: one storage, from one start of the machine to the next.
 //!
 //! A launch is bound to a life, so what an agent wrote down counts only as long as the disk and the machine that ran its
-//! tasks are the same. Another boot begins another life, and the journal of the one before is removed.
+//! tasks are the same. Another boot begins another life, and the journal of the one before is put aside.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use tepui_proto::Life;
 
 use crate::error::AgentError;
+use crate::folders::Folders;
 
 /// Where Linux says which start of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The life of the agent in `dir`, and the folder of its journal.
-pub(crate) fn begin_or_resume(dir: &Path) -> Result<(Life, PathBuf), AgentError> {
+/// The life of the agent in these folders, and the folder of its journal.
+pub(crate) fn begin_or_resume(folders: &Folders) -> Result<(Life, PathBuf), AgentError> {
+    let dir = folders.root();
     let path = dir.join("life");
     // A machine that does not say is one whose every start is the same; its journal still knows what was running.
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
@@ -31,7 +33,7 @@ pub(crate) fn begin_or_resume(dir: &Path) -> Result<(Life, PathBuf), AgentError>
         life
     };
     let journal = dir.join(format!("journal-{life}"));
-    remove_others(dir, &journal).map_err(AgentError::at(dir))?;
+    put_others_aside(folders, &journal).map_err(AgentError::at(dir))?;
     Ok((life, journal))
 }
 
@@ -51,15 +53,15 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
-fn remove_others(dir: &Path, journal: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
+fn put_others_aside(folders: &Folders, journal: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folders.root())? {
         let path = entry?.path();
         let is_journal = path
             .file_name()
             .and_then(|name| name.to_str())
             .is_some_and(|name| name.starts_with("journal-"));
         if is_journal && path != journal {
-            std::fs::remove_dir_all(&path)?;
+            folders.put_aside(&path);
         }
     }
     Ok(())

@@ -1,34 +1,40 @@
-//! Compiled modules: once per digest, kind and executable, by a child with a deadline.
+//! Compiled modules: once per digest, kind and executable.
 //!
-//! The loop owns the table, so a module that is known is answered from memory. Compiled code comes from this machine's
-//! own compiler alone. Its surprise: a name holds a tag of the executable, so that a new version compiles anew.
+//! The loop owns the table, so a module that is known is answered from memory, and decides what is fetched and compiled
+//! next: small modules have a compiler of their own, and owners take turns. Its surprise: a name holds a tag of the
+//! executable, so that a new version compiles anew.
 
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tepui_proto::control::{Launch, ModuleKind};
 use tepui_proto::{Digest, FrameworkId, Incarnation, limits};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::compiler::Maker;
 use crate::error::AgentError;
-use crate::fetch::{FetchError, Link};
+use crate::fetch::Link;
+use crate::folders::Folders;
+use crate::lanes::{Lane, Owner};
+use crate::room;
 use crate::rooms::Event;
 
-/// Compilers at once: each may take gibibytes and several cores.
-const COMPILERS: usize = 2;
+/// Compilers of small modules, and of others, at once: each may take gibibytes and several cores.
+const COMPILERS: usize = 1;
+/// Modules that are fetched at once.
+const FETCHES: usize = 4;
+/// Fetched modules of one owner that wait for a compiler: they lie on the disk.
+const FETCHED: usize = 4;
+/// Likewise of those that the master wants to know of.
+const FETCHED_CHECKS: usize = 32;
 /// Compiled code that is kept; what was not used for longest goes first.
 const CACHE_BYTES: u64 = 8 << 30;
 /// Verdicts on bad modules that are remembered.
 const BAD: usize = 256;
-/// A compiler's verdict on its standard output.
-const VERDICT_BYTES: u64 = 64 * 1024;
 
 /// A module as something.
 pub(crate) type Key = (Digest, ModuleKind);
@@ -42,8 +48,19 @@ pub(crate) enum Outcome {
     Bad { code: String, message: String },
     /// The master does not have it.
     Missing(String),
-    /// This agent failed.
+    /// This agent failed, and nothing is known of the module.
     Failed(String),
+}
+
+/// What comes of one step on the way to a module.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// So many bytes were fetched.
+    Fetched(Result<u64, Outcome>),
+    /// The compiler of small modules has ended; with nothing if that took too long for a small one.
+    Short(Option<Outcome>),
+    /// The compiler of others has.
+    Long(Outcome),
 }
 
 /// Who waits for a module.
@@ -52,6 +69,24 @@ pub(crate) enum Waiter {
     Task(Box<Launch>),
     Scheduler { framework: FrameworkId, incarnation: Incarnation },
     Check(Key),
+}
+
+impl Waiter {
+    fn owner(&self) -> Owner {
+        match self {
+            Self::Task(launch) => Some(launch.key.framework),
+            Self::Scheduler { framework, .. } => Some(*framework),
+            Self::Check(_) => None,
+        }
+    }
+}
+
+/// A module that is on its way.
+#[derive(Debug)]
+struct Wanted {
+    owner: Owner,
+    waiters: Vec<Waiter>,
+    is_fetched: bool,
 }
 
 #[derive(Debug)]
@@ -65,32 +100,27 @@ struct Kept {
 #[derive(Debug)]
 pub(crate) struct Modules {
     maker: Maker,
+    inbox: mpsc::Sender<Event>,
     kept: BTreeMap<Key, Kept>,
     bad: BTreeMap<Key, (String, String)>,
-    waiting: BTreeMap<Key, Vec<Waiter>>,
+    wanted: BTreeMap<Key, Wanted>,
+    fetches: Lane<Key>,
+    short: Lane<Key>,
+    long: Lane<Key>,
     uses: u64,
-}
-
-/// What a task needs to make one module. Clones are cheap.
-#[derive(Clone, Debug)]
-struct Maker {
-    folder: Arc<str>,
-    executable: Arc<Path>,
-    /// Of the executable.
-    tag: Arc<str>,
-    link: Link,
-    permits: Arc<Semaphore>,
-    inbox: mpsc::Sender<Event>,
+    /// Compiled code that may be kept.
+    most: u64,
 }
 
 impl Modules {
-    /// The table of what the folder holds; what is not whole, or another executable's, is removed.
+    /// The table of what the folder holds; what is not whole, or another executable's, is put aside.
     pub(crate) fn open(
-        folder: &Path,
+        folders: &Folders,
         executable: &Path,
         link: Link,
         inbox: mpsc::Sender<Event>,
     ) -> Result<Self, AgentError> {
+        let folder = &folders.modules();
         let tag = tag_of(executable).map_err(AgentError::at(executable))?;
         let mut kept = BTreeMap::new();
         for entry in std::fs::read_dir(folder).map_err(AgentError::at(folder))? {
@@ -105,7 +135,7 @@ impl Modules {
                     let size = path.metadata().map_err(AgentError::at(&path))?.len();
                     kept.insert(key, Kept { path: text.into(), size, used: 0 });
                 }
-                _ => std::fs::remove_file(&path).map_err(AgentError::at(&path))?,
+                _ => folders.put_aside(&path),
             }
         }
         let maker = Maker {
@@ -113,13 +143,22 @@ impl Modules {
             executable: executable.into(),
             tag: tag.into(),
             link,
-            permits: Arc::new(Semaphore::new(COMPILERS)),
-            inbox,
         };
-        Ok(Self { maker, kept, bad: BTreeMap::new(), waiting: BTreeMap::new(), uses: 0 })
+        Ok(Self {
+            maker,
+            inbox,
+            kept,
+            bad: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            fetches: Lane::new(FETCHES),
+            short: Lane::new(COMPILERS),
+            long: Lane::new(COMPILERS),
+            uses: 0,
+            most: room::for_cache(folder, CACHE_BYTES),
+        })
     }
 
-    /// What is known of the module, at once; else the waiter waits, and is in the answer of [`Modules::on_made`].
+    /// What is known of the module, at once; else the waiter waits, and is in an answer of [`Modules::on_step`].
     pub(crate) fn want(
         &mut self,
         key: Key,
@@ -137,21 +176,108 @@ impl Modules {
         if let Some((code, message)) = self.bad.get(&key) {
             return Some((waiter, Outcome::Bad { code: code.clone(), message: message.clone() }));
         }
-        let waiting = self.waiting.entry(key).or_default();
-        waiting.push(waiter);
-        if waiting.len() == 1 {
-            let maker = self.maker.clone();
-            jobs.spawn(async move {
-                let outcome = maker.make(key).await;
-                // The loop may have stopped.
-                drop(maker.inbox.send(Event::ModuleMade { key, outcome }).await);
-            });
+        let owner = waiter.owner();
+        if let Some(wanted) = self.wanted.get_mut(&key) {
+            wanted.waiters.push(waiter);
+            return None;
         }
+        self.wanted.insert(key, Wanted { owner, waiters: vec![waiter], is_fetched: false });
+        self.fetches.push(owner, 0, key);
+        self.begin_next(jobs);
         None
     }
 
+    /// Takes in what came of a step. Says who waited for the module, if that was the last one.
+    pub(crate) fn on_step(
+        &mut self,
+        key: Key,
+        step: Step,
+        jobs: &mut JoinSet<()>,
+    ) -> Option<(Vec<Waiter>, Outcome)> {
+        let owner = self.wanted.get(&key).and_then(|wanted| wanted.owner);
+        let ended = match step {
+            Step::Fetched(result) => {
+                self.fetches.done();
+                match result {
+                    Ok(size) => {
+                        if let Some(wanted) = self.wanted.get_mut(&key) {
+                            wanted.is_fetched = true;
+                        }
+                        let is_small = size <= limits::COMPILE_SHORT_BYTES;
+                        let lane = if is_small { &mut self.short } else { &mut self.long };
+                        lane.push(owner, size, key);
+                        None
+                    }
+                    Err(outcome) => Some(outcome),
+                }
+            }
+            Step::Short(None) => {
+                self.short.done();
+                // Small and slow: behind all others of its owner.
+                self.long.push(owner, u64::MAX, key);
+                None
+            }
+            Step::Short(outcome) => {
+                self.short.done();
+                outcome
+            }
+            Step::Long(outcome) => {
+                self.long.done();
+                Some(outcome)
+            }
+        };
+        let ended = ended.map(|outcome| (self.on_made(key, &outcome), outcome));
+        self.begin_next(jobs);
+        ended
+    }
+
+    /// Begins whatever there is a place for.
+    fn begin_next(&mut self, jobs: &mut JoinSet<()>) {
+        let mut fetched: BTreeMap<Owner, usize> = BTreeMap::new();
+        for wanted in self.wanted.values().filter(|wanted| wanted.is_fetched) {
+            *fetched.entry(wanted.owner).or_default() += 1;
+        }
+        let may_fetch = |owner: Owner| {
+            let most = if owner.is_some() { FETCHED } else { FETCHED_CHECKS };
+            fetched.get(&owner).is_none_or(|count| *count < most)
+        };
+        while let Some((_owner, key)) = self.fetches.next(may_fetch) {
+            let maker = self.maker.clone();
+            self.begin(key, jobs, async move { Step::Fetched(maker.fetch(key).await) });
+        }
+        let short = Duration::from_millis(limits::COMPILE_SHORT_MS);
+        while let Some((_owner, key)) = self.short.next(|_| true) {
+            let maker = self.maker.clone();
+            self.begin(key, jobs, async move { Step::Short(maker.compile(key, short).await) });
+        }
+        let long = Duration::from_millis(limits::COMPILE_WALL_MS);
+        while let Some((_owner, key)) = self.long.next(|_| true) {
+            let maker = self.maker.clone();
+            self.begin(key, jobs, async move {
+                Step::Long(match maker.compile(key, long).await {
+                    Some(outcome) => outcome,
+                    None => maker.give_up(key, long).await,
+                })
+            });
+        }
+    }
+
+    fn begin(
+        &self,
+        key: Key,
+        jobs: &mut JoinSet<()>,
+        step: impl Future<Output = Step> + Send + 'static,
+    ) {
+        let inbox = self.inbox.clone();
+        jobs.spawn(async move {
+            let step = step.await;
+            // The loop may have stopped.
+            drop(inbox.send(Event::ModuleStep { key, step }).await);
+        });
+    }
+
     /// Takes in what came of a module. Says who waited for it.
-    pub(crate) fn on_made(&mut self, key: Key, outcome: &Outcome) -> Vec<Waiter> {
+    fn on_made(&mut self, key: Key, outcome: &Outcome) -> Vec<Waiter> {
         self.uses += 1;
         match outcome {
             Outcome::Ready { path, size, .. } => {
@@ -167,12 +293,12 @@ impl Modules {
             }
             Outcome::Missing(_) | Outcome::Failed(_) => {}
         }
-        self.waiting.remove(&key).unwrap_or_default()
+        self.wanted.remove(&key).map(|wanted| wanted.waiters).unwrap_or_default()
     }
 
     fn make_room(&mut self) {
         let mut total: u64 = self.kept.values().map(|kept| kept.size).sum();
-        while total > CACHE_BYTES && self.kept.len() > 1 {
+        while total > self.most && self.kept.len() > 1 {
             let oldest = self.kept.iter().min_by_key(|(_key, kept)| kept.used).map(|(key, _)| *key);
             let Some(kept) = oldest.and_then(|key| self.kept.remove(&key)) else { return };
             total = total.saturating_sub(kept.size);
@@ -184,7 +310,7 @@ impl Modules {
     }
 }
 
-fn kind_name(kind: ModuleKind) -> &'static str {
+pub(crate) fn kind_name(kind: ModuleKind) -> &'static str {
     match kind {
         ModuleKind::Scheduler => "scheduler",
         ModuleKind::CommandP1 => "command-p1",
@@ -215,115 +341,6 @@ fn tag_of(executable: &Path) -> std::io::Result<String> {
     let mut tag = hex::encode(Sha256::digest(text));
     tag.truncate(16);
     Ok(tag)
-}
-
-impl Maker {
-    async fn make(&self, (digest, kind): Key) -> Outcome {
-        // Never closed, so never an error; and if it were, one compiler more does no harm.
-        let _permit = self.permits.acquire().await;
-        let stem = format!("{}/{digest}.{}.{}", self.folder, kind_name(kind), self.tag);
-        let (wasm, part, path) =
-            (format!("{stem}.wasm"), format!("{stem}.part"), format!("{stem}.cwasm"));
-        let outcome = self.make_at(digest, kind, [&wasm, &part, &path]).await;
-        for leftover in [&wasm, &part] {
-            // Not there after a success.
-            drop(tokio::fs::remove_file(leftover).await);
-        }
-        outcome
-    }
-
-    async fn make_at(
-        &self,
-        digest: Digest,
-        kind: ModuleKind,
-        [wasm, part, path]: [&str; 3],
-    ) -> Outcome {
-        let mut link = self.link.clone();
-        match link.fetch(digest, Path::new(wasm), limits::MODULE_BYTES).await {
-            Ok(_size) => {}
-            Err(FetchError::Missing(why)) => return Outcome::Missing(why),
-            Err(FetchError::TooLarge(max)) => {
-                let message = format!("the module is larger than {max} bytes");
-                return Outcome::Bad { code: "module-too-large".to_owned(), message };
-            }
-            Err(error) => return Outcome::Failed(error.to_string()),
-        }
-        let begin = Instant::now();
-        if let Some(outcome) = self.compile(kind, wasm, part).await {
-            return outcome;
-        }
-        let compile_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match keep(part, path).await {
-            Ok(size) => Outcome::Ready { path: path.into(), size, compile_ms },
-            Err(error) => Outcome::Failed(format!("cannot keep the compiled module: {error}")),
-        }
-    }
-
-    /// Nothing if it went well.
-    async fn compile(&self, kind: ModuleKind, wasm: &str, out: &str) -> Option<Outcome> {
-        let mut command = Command::new(&*self.executable);
-        command.args(["compile", "--kind", kind_name(kind), "--in", wasm, "--out", out]);
-        command
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                return Some(Outcome::Failed(format!("cannot start the compiler: {error}")));
-            }
-        };
-        let stdout = child.stdout.take();
-        let work = async {
-            let mut verdict = Vec::new();
-            if let Some(stdout) = stdout {
-                // A verdict that cannot be read is no verdict.
-                drop(stdout.take(VERDICT_BYTES).read_to_end(&mut verdict).await);
-            }
-            (child.wait().await, verdict)
-        };
-        // Dropping the child kills it.
-        match tokio::time::timeout(Duration::from_millis(limits::COMPILE_WALL_MS), work).await {
-            Err(_late) => Some(uncompilable(format!(
-                "it does not compile within {} s",
-                limits::COMPILE_WALL_MS / 1_000
-            ))),
-            Ok((Err(error), _)) => Some(Outcome::Failed(format!("the compiler was lost: {error}"))),
-            Ok((Ok(status), _)) if status.success() => None,
-            Ok((Ok(status), verdict)) => Some(read_verdict(&verdict, status)),
-        }
-    }
-}
-
-fn uncompilable(message: String) -> Outcome {
-    Outcome::Bad { code: "module-uncompilable".to_owned(), message }
-}
-
-fn read_verdict(verdict: &[u8], status: std::process::ExitStatus) -> Outcome {
-    #[derive(serde::Deserialize)]
-    struct Verdict {
-        code: String,
-        message: String,
-    }
-    match serde_json::from_slice(verdict) {
-        Ok(Verdict { code, message }) if code.starts_with("module-") => {
-            Outcome::Bad { code, message }
-        }
-        Ok(Verdict { message, .. }) => Outcome::Failed(message),
-        // Out of memory, out of CPU time, or crashed: the module is too much for the compiler.
-        Err(_no_verdict) => uncompilable(format!("the compiler ended with {status}")),
-    }
-}
-
-/// Syncs and renames, so that the cache holds whole modules only, even after a crash of the machine.
-async fn keep(part: &str, path: &str) -> std::io::Result<u64> {
-    let file = tokio::fs::File::open(part).await?;
-    file.sync_all().await?;
-    let size = file.metadata().await?.len();
-    tokio::fs::rename(part, path).await?;
-    Ok(size)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use tepui_proto::control::{AgentMessage, Launch, LogStream, MasterMessage, Modul
 use tepui_proto::scheduler::{FromScheduler, Open, SchedulerFailure};
 use tepui_proto::tasks::Output;
 use tepui_proto::{FrameworkId, Incarnation, LaunchNumber, Reason, Tenant};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::blobs::Blobs;
 use crate::cells::{self, CellStarter};
@@ -22,11 +22,10 @@ use crate::folders::Folders;
 use crate::hosting::SchedulerStream;
 use crate::janitor::{Janitor, Removal};
 use crate::logs::{Followers, Growth};
-use crate::modules::{Key, Modules, Outcome, Waiter};
+use crate::modules::{Key, Modules, Outcome, Step, Waiter};
+use crate::room::Room;
+use crate::transfers::Transfers;
 use crate::{outputs, sandbox};
-
-/// Sandboxes that are made, or emptied of their outputs, at once.
-const TRANSFERS: usize = 32;
 
 /// What comes to the loop.
 #[derive(Debug)]
@@ -47,8 +46,8 @@ pub(crate) enum Event {
     SchedulerStream { open: Box<Open>, stream: SchedulerStream },
     /// Somebody wants logs; the answer is none if there are none.
     LogWanted { launch: LaunchNumber, reply: oneshot::Sender<Option<watch::Receiver<Growth>>> },
-    /// What came of fetching and compiling.
-    ModuleMade { key: Key, outcome: Outcome },
+    /// What came of fetching, or of compiling.
+    ModuleStep { key: Key, step: Step },
 }
 
 /// What is asked for again and again to carry out orders.
@@ -63,17 +62,18 @@ pub(crate) struct Rooms {
     pub(crate) followers: Followers,
     pub(crate) jobs: JoinSet<()>,
     pub(crate) executable: Arc<Path>,
-    pub(crate) transfers: Arc<Semaphore>,
+    /// Sandboxes that are made.
+    pub(crate) making: Transfers,
+    /// Sandboxes that are emptied of their outputs.
+    pub(crate) storing: Transfers,
+    /// Those that are, to be left alone when their tasks are.
+    pub(crate) stores: BTreeMap<LaunchNumber, AbortHandle>,
+    pub(crate) room: Room,
     pub(crate) session: Option<(u64, mpsc::Sender<AgentMessage>)>,
     pub(crate) cells: BTreeMap<Tenant, mpsc::Sender<CellCommand>>,
     pub(crate) cell_tasks: JoinSet<()>,
     pub(crate) cells_started: u64,
     pub(crate) schedulers: BTreeMap<(FrameworkId, Incarnation), SchedulerStream>,
-}
-
-/// What [`Rooms`] needs to begin with.
-pub(crate) fn transfers() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(TRANSFERS))
 }
 
 impl Rooms {
@@ -118,9 +118,11 @@ impl Rooms {
                     facts.push_back(Input::SchedulerOpened(*open));
                 }
             }
-            Event::ModuleMade { key, outcome } => {
-                for waiter in self.modules.on_made(key, &outcome) {
-                    self.hand_out(waiter, outcome.clone(), facts);
+            Event::ModuleStep { key, step } => {
+                if let Some((waiters, outcome)) = self.modules.on_step(key, step, &mut self.jobs) {
+                    for waiter in waiters {
+                        self.hand_out(waiter, outcome.clone(), facts);
+                    }
                 }
             }
             // The loop answers these itself.
@@ -138,10 +140,16 @@ impl Rooms {
             }
             Effect::StartCell(tenant) => self.perform_start_cell(tenant),
             Effect::ToCell { tenant, command } => self.perform_command(&tenant, command),
+            Effect::Prepare(launch) if !self.room.is_there() => {
+                let message = "the agent's disk is full".to_owned();
+                facts.push_back(refusal(launch.number, Reason::AgentFailed, message));
+            }
             Effect::Prepare(launch) => {
                 self.perform_want((launch.module, launch.kind), Waiter::Task(launch), facts);
             }
-            Effect::StoreOutputs { launch, outputs } => self.perform_store(launch, outputs),
+            Effect::StoreOutputs { launch, framework, outputs } => {
+                self.perform_store(launch, framework, outputs);
+            }
             Effect::CheckModule { digest, kind } => {
                 self.perform_want((digest, kind), Waiter::Check((digest, kind)), facts);
             }
@@ -171,7 +179,13 @@ impl Rooms {
                 self.followers.on_grown(launch, stream, size);
             }
             Effect::EndLogs { launch, dropped } => self.followers.on_ended(launch, dropped),
-            Effect::RemoveSandbox(launch) => self.janitor.remove(Removal::Sandbox(launch)),
+            Effect::RemoveSandbox(launch) => {
+                // Whether its outputs are stored or not, nobody waits for them any more.
+                if let Some(store) = self.stores.remove(&launch) {
+                    store.abort();
+                }
+                self.janitor.remove(Removal::Sandbox(launch));
+            }
             Effect::RemoveLogs(launch) => self.janitor.remove(Removal::Logs(launch)),
         }
     }
@@ -281,8 +295,8 @@ impl Rooms {
             facts.push_back(Input::TaskPrepared { launch: number, result: Ok(prepared) });
             return;
         }
-        let (blobs, transfers, inbox) =
-            (self.blobs.clone(), Arc::clone(&self.transfers), self.inbox.clone());
+        let transfers = self.making.of(launch.key.framework);
+        let (blobs, inbox) = (self.blobs.clone(), self.inbox.clone());
         let path = self.folders.sandbox(number);
         self.jobs.spawn(async move {
             let permit = transfers.acquire().await;
@@ -296,17 +310,23 @@ impl Rooms {
         });
     }
 
-    fn perform_store(&mut self, launch: LaunchNumber, outputs: Vec<Output>) {
-        let (link, transfers, inbox) =
-            (self.link.clone(), Arc::clone(&self.transfers), self.inbox.clone());
+    fn perform_store(
+        &mut self,
+        launch: LaunchNumber,
+        framework: FrameworkId,
+        outputs: Vec<Output>,
+    ) {
+        let transfers = self.storing.of(framework);
+        let (link, inbox) = (self.link.clone(), self.inbox.clone());
         let path = self.folders.sandbox(launch);
-        self.jobs.spawn(async move {
+        let store = self.jobs.spawn(async move {
             let permit = transfers.acquire().await;
             let result = outputs::store(path, launch, outputs, link).await;
             drop(permit);
             // The loop may have stopped.
             drop(inbox.send(Event::Fact(Input::OutputsStored { launch, result })).await);
         });
+        self.stores.insert(launch, store);
     }
 }
 

@@ -10,6 +10,7 @@ use tepui_proto::tasks::Input;
 use tepui_proto::{Digest, Reason, limits, names};
 
 use crate::blobs::{Blobs, LocalBlob};
+use crate::room;
 
 /// Makes the folder and puts the inputs in. On failure the folder is gone again.
 pub(crate) async fn make(path: &str, launch: &Launch, blobs: &Blobs) -> Result<(), Refused> {
@@ -93,6 +94,7 @@ fn copy(blob: &LocalBlob, first: u64, length: u64, target: &Path) -> io::Result<
         let Some(part) = buffer.get_mut(..want) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        room::check(target)?;
         blob.file.read_exact_at(part, first + done)?;
         file.write_all_at(part, done)?;
         done += want as u64;

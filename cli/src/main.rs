@@ -154,6 +154,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.verb {
         // Before any thread: it bounds its own address space.
         Verb::Compile(args) => {
+            tepui_cell::close_inherited();
             Ok(tepui_cell::compile_main(kind(args.kind), &args.input, &args.output))
         }
         Verb::Cell { socket } => cell(&socket),
@@ -191,7 +192,8 @@ async fn ask(client: &Client, verb: Verb) -> Result<ExitCode, CliError> {
 }
 
 fn cell(socket: &std::path::Path) -> Result<ExitCode, CliError> {
-    let ended = runtime(Threads::Many)?.block_on(tepui_cell::run_cell(socket));
+    tepui_cell::close_inherited();
+    let ended = runtime(Threads::Tasks)?.block_on(tepui_cell::run_cell(socket));
     ended
         .map(|()| ExitCode::SUCCESS)
         .map_err(|error| CliError::failed("the cell ended").because(&error))
@@ -211,14 +213,19 @@ enum Threads {
     One,
     /// The cluster's own processes.
     Many,
+    /// Likewise, and they stand back for others.
+    Tasks,
 }
 
 fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, CliError> {
     let mut builder = match threads {
         Threads::One => tokio::runtime::Builder::new_current_thread(),
-        Threads::Many => tokio::runtime::Builder::new_multi_thread(),
+        Threads::Many | Threads::Tasks => tokio::runtime::Builder::new_multi_thread(),
     };
-    if let Threads::Many = threads {
+    if let Threads::Tasks = threads {
+        builder.on_thread_start(tepui_cell::give_way);
+    }
+    if let Threads::Many | Threads::Tasks = threads {
         // An agent's loop syncs its journal on the thread that it is on; another one has to be there.
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         builder.worker_threads(cores.max(2));

@@ -338,7 +338,7 @@ impl Look {
 
 /// As many as one instance may have of either; the agent's pool holds no more.
 fn stores(total: &mut u64, more: u32) -> Result<(), InspectError> {
-    count(total, more, 2 * limits::INSTANCES as u64, "memories and tables")
+    count(total, more, (limits::MEMORIES + limits::TABLES) as u64, "memories and tables")
 }
 
 fn check_function(body: &FunctionBody<'_>) -> Result<(), InspectError> {

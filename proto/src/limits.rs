@@ -68,8 +68,6 @@ pub const LIVE_TASK_BYTES: usize = 256 * MIB;
 pub const ENDED_TASK_BYTES: usize = 4 * MIB;
 /// Live tasks on one agent: as many as its cell has sandboxes. An agent that has so many is not offered.
 pub const AGENT_TASKS: usize = CELL_INSTANCES as usize;
-/// The least CPU that a task can ask for, in thousandths: no cell gives less, so less cannot be booked.
-pub const TASK_CPU_MILLI_MIN: u64 = 10;
 /// Launches in one answer.
 pub const LAUNCHES: usize = 1_000;
 /// Calls in one answer.
@@ -167,10 +165,12 @@ pub const BALLAST_BYTES: u64 = 128 << 20;
 
 /// Fuel of one turn: about 70 ms of work at 14 G/s.
 pub const TURN_FUEL: u64 = 1_000_000_000;
-/// Wall time of one turn.
+/// CPU time of one turn: what counts is the tenant's work, and not who else is on the machine.
 pub const TURN_WALL_MS: u64 = 1_000;
 /// How long the leader waits for the first answer of an instance: its module may have to be fetched and compiled.
 pub const SCHEDULER_START_MS: u64 = 120_000;
+/// Wall time of one turn, after which its agent has failed: below what the leader waits for the answer.
+pub const TURN_WAIT_MS: u64 = 4_000;
 /// How long the leader waits for an answer before it takes the scheduler for lost: a turn's wall time and the way.
 pub const TURN_ANSWER_MS: u64 = 5_000;
 /// Log text that a scheduler may write in one turn.
@@ -204,20 +204,44 @@ pub const INSTANCE_MEMORY_BYTES_MAX: u64 = 256 << 20;
 pub const TASK_MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// Table elements of one instance, all tables together.
 pub const TABLE_ELEMENTS: usize = 100_000;
-/// Memories, tables, and core instances of one component.
+/// Core instances of one component: they cost a pool nothing but a count.
 pub const INSTANCES: usize = 64;
+/// Memories of one component. Every sandbox of a cell may have so many, so that none can use up another's.
+pub const MEMORIES: usize = 4;
+/// Tables of one component; likewise.
+pub const TABLES: usize = 12;
 /// WebAssembly stack.
 pub const STACK_BYTES: usize = 512 * KIB;
 /// What one host call may copy out of a component.
 pub const HOSTCALL_BYTES: usize = MIB;
 /// Handles of a component, and entries of its resource table (open files among them).
 pub const HANDLES: usize = 4_096;
-/// Files and folders that a preview 1 module may hold open.
+/// Files and folders that a task may hold open, unless its machine grants its cell too few.
 pub const OPEN_FILES: usize = 256;
+/// Fewer than that, and a cell takes fewer tasks instead.
+pub const OPEN_FILES_MIN: usize = 8;
 /// Random bytes per call.
 pub const RANDOM_BYTES: u64 = 64 * 1024;
 /// Fuel between two yields: under a millisecond of a core (a tight loop burns 1.3 G/s, most programs ten times that).
 pub const FUEL_SLICE: u64 = 1_000_000;
+/// What a file, a folder or a link counts on a task's disk beside its bytes: about what a file system takes for it.
+pub const FILE_ENTRY_BYTES: u64 = 4 << 10;
+/// Files, folders and links that count nothing, so that a task's disk may be the sum of its files.
+pub const FREE_ENTRIES: u64 = 64;
+/// Files, folders and links of a sandbox, however large its disk: the names of a folder are read at once.
+pub const SANDBOX_ENTRIES: u64 = 65_536;
+/// Folders of a component whose names are being read.
+pub const FOLDERS_READ: usize = 4;
+/// Of an agent's disk, what nothing of a task may take: its journal is the last that finds no room.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// What nothing of a task may take of a disk of this size: a quarter of a small one.
+pub const fn disk_reserve(disk_bytes: u64) -> u64 {
+    if disk_bytes / 4 < DISK_RESERVE_BYTES { disk_bytes / 4 } else { DISK_RESERVE_BYTES }
+}
+/// Likewise of the files that its file system can hold.
+pub const DISK_RESERVE_FILES: u64 = 1_024;
+/// Logs of ended tasks that an agent keeps, all together.
+pub const KEPT_LOG_BYTES: u64 = 1 << 30;
 /// Grace between asking a task to stop and stopping it, unless it says otherwise.
 pub const KILL_GRACE_MS: u64 = 3_000;
 /// The longest grace.
@@ -226,8 +250,14 @@ pub const KILL_GRACE_MS_MAX: u64 = 3_600_000;
 pub const CELL_INSTANCES: u32 = 1_000;
 /// Schedulers in one cell.
 pub const CELL_SCHEDULERS: u32 = 256;
-/// Wall time of compiling one module.
+/// Wall time of compiling one module, after which nothing is known of it.
 pub const COMPILE_WALL_MS: u64 = 60_000;
+/// CPU time of compiling one module, after which it is known to be too much.
+pub const COMPILE_CPU_MS: u64 = 60_000;
+/// Modules up to this size have a compiler that larger ones cannot hold up ...
+pub const COMPILE_SHORT_BYTES: u64 = 1 << 20;
+/// ... and this much wall time of it, before they wait with the larger ones.
+pub const COMPILE_SHORT_MS: u64 = 5_000;
 /// Address space of the child that compiles.
 pub const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
 

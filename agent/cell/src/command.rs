@@ -4,6 +4,7 @@
 //! benchmarks call [`run_command`] alike. Its one surprise: nothing here makes a file, a thread or a timer unless
 //! the command gives a reason to, since an empty one takes a few microseconds in all.
 
+use crate::disk::Full;
 use crate::engine::{EngineError, engine_command};
 use crate::link::{Outgoing, TaskLink};
 use crate::load::{self, LoadError};
@@ -111,7 +112,7 @@ pub async fn run_command(
                     Err(error) => Watched::Done(Err(error)),
                 };
                 let limiter = &store.data().limiter;
-                (conclude(watched, limiter), measured(&run, &store, limiter.peak()))
+                (conclude(watched, limiter, run.disk_bytes), measured(&run, &store, limiter.peak()))
             }
             Err(error) => not_begun(&error),
         },
@@ -123,13 +124,13 @@ pub async fn run_command(
                     Err(error) => Watched::Done(Err(error)),
                 };
                 let limiter = &store.data().limiter;
-                (conclude(watched, limiter), measured(&run, &store, limiter.peak()))
+                (conclude(watched, limiter, run.disk_bytes), measured(&run, &store, limiter.peak()))
             }
             Err(error) => not_begun(&error),
         },
     };
     usage.cpu_us = micros(watch.cpu);
-    finish(outcome, usage, &run, link).await
+    finish(outcome, usage, link).await
 }
 
 /// The end of a command that never ran.
@@ -159,13 +160,18 @@ fn not_begun(error: &wasmtime::Error) -> (Outcome, Usage) {
     (Outcome::new(TaskState::Dropped, Reason::AgentFailed, message), Usage::default())
 }
 
-fn conclude(watched: Watched<wasmtime::Result<()>>, limiter: &crate::limiter::Limiter) -> Outcome {
+fn conclude(
+    watched: Watched<wasmtime::Result<()>>,
+    limiter: &crate::limiter::Limiter,
+    disk: u64,
+) -> Outcome {
     match watched {
+        Watched::Done(Err(error)) if error.is::<Full>() => over_its_disk(disk),
         Watched::Done(result) => outcome::of_command(result, limiter),
         Watched::Killed => {
             Outcome::new(TaskState::Killed, Reason::KillRequested, "it was asked to stop")
         }
-        Watched::TooLong => Outcome::new(
+        Watched::TooLong | Watched::TooMuch => Outcome::new(
             TaskState::Failed,
             Reason::WallTimeExceeded,
             "it ran longer than its wall time",
@@ -178,20 +184,10 @@ fn conclude(watched: Watched<wasmtime::Result<()>>, limiter: &crate::limiter::Li
     }
 }
 
-async fn finish(
-    mut outcome: Outcome,
-    mut usage: Usage,
-    run: &RunCommand,
-    link: &Arc<TaskLink>,
-) -> CommandEnd {
-    if let Some(folder) = &run.sandbox {
-        usage.disk_bytes = folder_size(folder.clone()).await;
-        if usage.disk_bytes > run.disk_bytes && outcome.state == TaskState::Finished {
-            let limit = tepui_proto::resources::Bytes(run.disk_bytes);
-            let message =
-                format!("its sandbox holds {} bytes, and its disk is {limit}", usage.disk_bytes);
-            outcome = Outcome::new(TaskState::Failed, Reason::DiskExceeded, message);
-        }
+async fn finish(mut outcome: Outcome, mut usage: Usage, link: &Arc<TaskLink>) -> CommandEnd {
+    usage.disk_bytes = link.disk.files().await;
+    if usage.disk_bytes > link.disk.limit() && outcome.state == TaskState::Finished {
+        outcome = over_its_disk(link.disk.limit());
     }
     let (stdout, stderr) = (link.log(LogStream::Stdout), link.log(LogStream::Stderr));
     for stream in [LogStream::Stdout, LogStream::Stderr] {
@@ -201,6 +197,12 @@ async fn finish(
         }
     }
     usage.log_bytes = stdout.written() + stderr.written();
+    let lost = stdout.lost() + stderr.lost();
+    if lost > 0 {
+        let gap = if outcome.message.is_empty() { "" } else { "; " };
+        let words = format!("{gap}{lost} bytes of its logs are lost: its agent's disk is full");
+        outcome.message.push_str(&words);
+    }
     usage.wall_us = micros(link.begun().elapsed());
     CommandEnd {
         state: outcome.state,
@@ -212,26 +214,12 @@ async fn finish(
     }
 }
 
-fn micros(span: std::time::Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+fn over_its_disk(limit: u64) -> Outcome {
+    let limit = tepui_proto::resources::Bytes(limit);
+    let message = format!("its files and logs are more than its disk of {limit}");
+    Outcome::new(TaskState::Failed, Reason::DiskExceeded, message)
 }
 
-/// All files below a folder; walked off the runtime, since a guest decides how many there are.
-async fn folder_size(folder: String) -> u64 {
-    let walk = move || {
-        let (mut size, mut waiting) = (0u64, vec![std::path::PathBuf::from(folder)]);
-        while let Some(folder) = waiting.pop() {
-            let Ok(entries) = std::fs::read_dir(folder) else { continue };
-            for entry in entries.flatten() {
-                let Ok(data) = entry.metadata() else { continue };
-                if data.is_dir() {
-                    waiting.push(entry.path());
-                } else {
-                    size = size.saturating_add(data.len());
-                }
-            }
-        }
-        size
-    };
-    tokio::task::spawn_blocking(walk).await.unwrap_or(0)
+fn micros(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@
 //! deadline is the agent's business.
 
 use crate::command::CommandHost;
+use crate::disk;
 use crate::engine::{EngineError, Profile, engine_compiling};
 use crate::load::LoadError;
 use crate::process;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::limits;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, Module, ResourcesRequired};
 
 /// The first eight bytes of a core module.
 const CORE: &[u8] = b"\0asm\x01\0\0\0";
@@ -73,18 +74,21 @@ pub fn compile(kind: ModuleKind, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
         ModuleKind::CommandP1 => {
             let host = host_of_commands()?;
             let module = compile_module(host.engine(), wasm)?;
+            check_stores(Some(module.resources_required()))?;
             host.link_module(&module).map_err(|error| link_error(&error))?;
             module.serialize().map_err(|error| CompileError::Uncompilable(format!("{error:#}")))
         }
         ModuleKind::CommandP2 => {
             let host = host_of_commands()?;
             let component = compile_component(host.engine(), wasm)?;
+            check_stores(component.resources_required())?;
             host.link_component(&component).map_err(|error| link_error(&error))?;
             component.serialize().map_err(|error| CompileError::Uncompilable(format!("{error:#}")))
         }
         ModuleKind::Scheduler => {
             let host = SchedulerHost::with_engine(engine_compiling(Profile::Scheduler)?)?;
             let component = compile_component(host.engine(), wasm)?;
+            check_stores(component.resources_required())?;
             host.link(&component).map_err(|error| link_error(&error))?;
             component.serialize().map_err(|error| CompileError::Uncompilable(format!("{error:#}")))
         }
@@ -112,6 +116,11 @@ fn compile_file(kind: ModuleKind, input: &Path, output: &Path) -> Result<(), Com
         return Err(CompileError::TooLarge(size));
     }
     let compiled = compile(kind, &std::fs::read(input)?)?;
+    // What is kept for the agent's journal is not for compiled modules.
+    let room = disk::room(output.parent().unwrap_or(Path::new(".")));
+    if compiled.len() as u64 > room {
+        return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+    }
     let mut name = output.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = output.with_file_name(name);
@@ -121,6 +130,24 @@ fn compile_file(kind: ModuleKind, input: &Path, output: &Path) -> Result<(), Com
         drop(std::fs::remove_file(&part));
     }
     Ok(written?)
+}
+
+/// A pool has so many for each of its sandboxes, and no more.
+fn check_stores(needed: Option<ResourcesRequired>) -> Result<(), CompileError> {
+    let Some(needed) = needed else {
+        return Err(CompileError::Invalid("it imports modules or instances".to_owned()));
+    };
+    for (what, has, most) in [
+        ("memories", needed.num_memories, limits::MEMORIES),
+        ("tables", needed.num_tables, limits::TABLES),
+    ] {
+        if has as usize > most {
+            return Err(CompileError::Invalid(format!(
+                "it has {has} {what}, and at most {most} are allowed"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_form(kind: ModuleKind, wasm: &[u8]) -> Result<(), CompileError> {

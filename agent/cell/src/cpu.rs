@@ -6,12 +6,12 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
-/// A share below this would make one slice wait for minutes.
-const LEAST_MILLI: u64 = 10;
+/// The least that can be booked; what is booked is what is had.
+const LEAST_MILLI: u64 = 1;
 /// How much of its own share a guest may save up, in milliseconds of wall time.
 const BURST_MS: u64 = 100;
-/// And at least so much CPU time, so that short commands never wait.
-const LEAST_BURST_MS: u64 = 10;
+/// And at least so much CPU time, so that an empty command never waits: a thousand that begin together have a second.
+const LEAST_BURST_MS: u64 = 2;
 
 /// CPU time of this thread so far.
 pub(crate) fn thread_time() -> Duration {
@@ -30,7 +30,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket for a share in thousandths of a core; 0 counts as 10.
+    /// A full bucket for a share in thousandths of a core; 0 counts as 1.
     pub(crate) fn new(milli: u64, now: Instant) -> Self {
         let milli = milli.clamp(LEAST_MILLI, 1_000_000);
         let burst_ms = (milli * BURST_MS / 1_000).max(LEAST_BURST_MS);
@@ -74,9 +74,22 @@ mod tests {
     }
 
     #[test]
-    fn no_share_is_a_small_share() {
-        let now = Instant::now();
-        let wait = Bucket::new(0, now).charge(now, Duration::from_millis(11)).unwrap();
-        assert_eq!(wait, Duration::from_millis(100));
+    fn what_is_booked_is_what_is_had() {
+        let start = Instant::now();
+        for milli in [1, 3, 10] {
+            let (mut now, mut used) = (start, Duration::ZERO);
+            let mut bucket = Bucket::new(milli, now);
+            while now < start + Duration::from_secs(100) {
+                let slice = Duration::from_micros(700);
+                now += slice;
+                used += slice;
+                now += bucket.charge(now, slice).unwrap_or_default();
+            }
+            // A thousandth of 100 s is 100 ms; beside it there are the burst and one slice of debt.
+            let booked = 100 * u128::from(milli);
+            assert!((booked..=booked + 3).contains(&used.as_millis()), "{milli}: {used:?}");
+        }
+        let wait = Bucket::new(0, start).charge(start, Duration::from_millis(3)).unwrap();
+        assert_eq!(wait, Duration::from_secs(1));
     }
 }

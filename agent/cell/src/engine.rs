@@ -8,14 +8,10 @@
 use tepui_proto::limits;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig};
 
-/// Memory slots beyond one for each sandbox, for modules with more than one memory.
-const SPARE_MEMORIES: u32 = 64;
-/// Core instances of one component, on average: the program, its adapter, and their shims.
-const CORE_INSTANCES_EACH: u32 = 6;
-/// Tables of one sandbox, on average.
-const TABLES_EACH: u32 = 3;
 /// Bytes of a memory that are cleared by writing rather than by giving pages back: cheaper for small programs.
 const KEPT_MEMORY_BYTES: usize = 128 << 10;
+/// Likewise of a table: there are many more of them.
+const KEPT_TABLE_BYTES: usize = 16 << 10;
 /// Fuel of growing a memory by a page, which the kernel has to clear.
 const GROW_PAGE_FUEL: u8 = 100;
 /// Room for the host's own frames on a guest's stack.
@@ -96,21 +92,24 @@ fn config(profile: Profile) -> Config {
 
 fn pool(sandboxes: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    let per_component = u32::try_from(limits::INSTANCES).unwrap_or(u32::MAX);
+    let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let (instances, memories, tables) =
+        (each(limits::INSTANCES), each(limits::MEMORIES), each(limits::TABLES));
     let memory = usize::try_from(limits::INSTANCE_MEMORY_BYTES_MAX).unwrap_or(usize::MAX);
-    pool.total_core_instances(sandboxes * CORE_INSTANCES_EACH)
+    // Whatever the others have, there is as much as one may have: address space is all that it costs.
+    pool.total_core_instances(sandboxes.saturating_mul(instances))
         .total_component_instances(sandboxes)
-        .total_memories(sandboxes + SPARE_MEMORIES)
-        .total_tables(sandboxes * TABLES_EACH)
+        .total_memories(sandboxes.saturating_mul(memories))
+        .total_tables(sandboxes.saturating_mul(tables))
         .total_stacks(sandboxes)
-        .max_core_instances_per_component(per_component)
-        .max_memories_per_component(per_component)
-        .max_tables_per_component(per_component)
-        .max_memories_per_module(4)
-        .max_tables_per_module(8)
+        .max_core_instances_per_component(instances)
+        .max_memories_per_component(memories)
+        .max_tables_per_component(tables)
+        .max_memories_per_module(memories)
+        .max_tables_per_module(tables)
         .max_memory_size(memory)
         .table_elements(limits::TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
-        .table_keep_resident(KEPT_MEMORY_BYTES);
+        .table_keep_resident(KEPT_TABLE_BYTES);
     pool
 }

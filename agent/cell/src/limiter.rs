@@ -128,10 +128,10 @@ impl ResourceLimiter for Limiter {
     }
 
     fn tables(&self) -> usize {
-        limits::INSTANCES
+        limits::TABLES
     }
 
     fn memories(&self) -> usize {
-        limits::INSTANCES
+        limits::MEMORIES
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! One allocation per command. Nothing in here waits while a lock is held.
 
+use crate::disk::{Disk, Shared};
 use crate::log::LogFile;
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
@@ -46,6 +47,9 @@ pub struct TaskLink {
     pub(crate) outbox: Outbox,
     stdout: LogFile,
     stderr: LogFile,
+    pub(crate) disk: Disk,
+    /// Whether it waits for work on files that is done for it.
+    in_files: AtomicBool,
     begun: Instant,
     /// Microseconds after `begun`; the maximum is never.
     kill_at_us: AtomicU64,
@@ -62,8 +66,10 @@ pub struct TaskLink {
 
 impl TaskLink {
     /// The link of a command that is about to begin.
-    pub fn new(run: &mut RunCommand, outbox: Outbox) -> Arc<Self> {
+    pub fn new(run: &mut RunCommand, outbox: Outbox, shared: &Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
+            disk: Disk::new(run, shared),
+            in_files: AtomicBool::new(false),
             launch: run.launch,
             outbox,
             stdout: LogFile::new(std::mem::take(&mut run.stdout), run.log_bytes),
@@ -76,6 +82,11 @@ impl TaskLink {
             changed: Notify::new(),
             is_started: AtomicBool::new(false),
         })
+    }
+
+    /// Whether it waits for work on files that is done for it elsewhere.
+    pub(crate) fn is_in_files(&self) -> bool {
+        self.in_files.load(Ordering::Relaxed)
     }
 
     /// Tells the agent, once, that its code runs. If the queue is full, the next occasion tells it, or its end does.
@@ -136,5 +147,22 @@ impl TaskLink {
             LogStream::Stdout => &self.stdout,
             LogStream::Stderr => &self.stderr,
         }
+    }
+}
+
+/// While it lives, its task works on files: what it then waits for is charged to it as CPU.
+#[derive(Debug)]
+pub(crate) struct FileWork<'a>(&'a TaskLink);
+
+impl<'a> FileWork<'a> {
+    pub(crate) fn begin(link: &'a TaskLink) -> Self {
+        link.in_files.store(true, Ordering::Relaxed);
+        Self(link)
+    }
+}
+
+impl Drop for FileWork<'_> {
+    fn drop(&mut self) {
+        self.0.in_files.store(false, Ordering::Relaxed);
     }
 }

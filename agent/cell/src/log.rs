@@ -1,10 +1,11 @@
 //! A command's standard output and error: files that are cut at a limit, and the streams that guests see.
 //!
-//! Owns the files and how much of them is announced. Never fails a guest's write: what is over the limit, or cannot
-//! be written, is counted and dropped. Its one surprise: a file is made when the first byte comes, so a silent
+//! Owns the files and how much of them is announced. Never fails a guest's write: what is over the limit is counted and
+//! dropped, and what cannot be written is counted apart. Its one surprise: a file is made when the first byte comes, so a silent
 //! command costs none.
 
-use crate::link::{Outgoing, TaskLink};
+use crate::disk::{Disk, Full};
+use crate::link::{FileWork, Outgoing, TaskLink};
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Write};
@@ -31,6 +32,8 @@ pub(crate) struct LogFile {
     written: AtomicU64,
     /// What of it is in the file.
     kept: AtomicU64,
+    /// What of it should be, and is not: the disk is full, or broken.
+    lost: AtomicU64,
     /// What of that the agent was told.
     told: AtomicU64,
     /// Whether an announcement is on its way.
@@ -45,26 +48,37 @@ impl LogFile {
             file: Mutex::new(None),
             written: AtomicU64::new(0),
             kept: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             told: AtomicU64::new(0),
             on_its_way: AtomicBool::new(false),
         }
     }
 
     /// Takes all bytes and keeps what fits. Says whether the file has grown.
-    fn append(&self, bytes: &[u8]) -> bool {
+    fn append(&self, bytes: &[u8], disk: &Disk) -> bool {
         let before = self.written.fetch_add(bytes.len() as u64, Ordering::AcqRel);
         let room = usize::try_from(self.limit.saturating_sub(before)).unwrap_or(usize::MAX);
         let Some(fits) = bytes.get(..bytes.len().min(room)).filter(|fits| !fits.is_empty()) else {
             return false;
         };
+        let count = fits.len() as u64;
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        match Self::write(&mut file, &self.path, fits) {
+        let written = match disk.take_for_log(self.kept.load(Ordering::Acquire), count) {
+            Ok(()) => Self::write(&mut file, &self.path, fits),
+            // As for what is over the limit.
+            Err(Full::Task) => return false,
+            Err(full @ Full::Agent) => Err(io::Error::other(full)),
+        };
+        match written {
             Ok(()) => {
-                self.kept.fetch_add(fits.len() as u64, Ordering::AcqRel);
+                self.kept.fetch_add(count, Ordering::AcqRel);
                 true
             }
             Err(error) => {
-                tracing::warn!(path = self.path, %error, "cannot write a log");
+                // Said once: a guest decides how often this happens.
+                if self.lost.fetch_add(count, Ordering::AcqRel) == 0 {
+                    tracing::warn!(path = self.path, %error, "cannot write a log");
+                }
                 false
             }
         }
@@ -97,9 +111,14 @@ impl LogFile {
         self.written.load(Ordering::Acquire)
     }
 
-    /// What of it was not kept.
+    /// What of it is over the limit.
     pub(crate) fn dropped(&self) -> u64 {
-        self.written().saturating_sub(self.kept.load(Ordering::Acquire))
+        self.written().saturating_sub(self.kept.load(Ordering::Acquire)).saturating_sub(self.lost())
+    }
+
+    /// What of it is within the limit and could not be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Acquire)
     }
 }
 
@@ -113,7 +132,7 @@ pub(crate) struct LogSink {
 impl LogSink {
     fn take(&self, bytes: &[u8]) {
         let log = self.link.log(self.stream);
-        if log.append(bytes) && !log.on_its_way.swap(true, Ordering::AcqRel) {
+        if log.append(bytes, &self.link.disk) && !log.on_its_way.swap(true, Ordering::AcqRel) {
             self.link.tell_started();
             let grown = Outgoing::Grown(Arc::clone(&self.link), self.stream);
             // If the queue is full, the next write or the end of the command tells it.
@@ -143,6 +162,11 @@ impl StdoutStream for LogSink {
 #[async_trait]
 impl Pollable for LogSink {
     async fn ready(&mut self) {
+        let kept = self.link.log(self.stream).kept.load(Ordering::Acquire);
+        {
+            let _work = FileWork::begin(&self.link);
+            self.link.disk.make_room_for_log(kept, WRITE_BYTES as u64).await;
+        }
         // A guest that only writes burns next to no fuel; this is what makes it give way to others.
         tokio::task::coop::consume_budget().await;
     }

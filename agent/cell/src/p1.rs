@@ -4,12 +4,13 @@ use crate::limiter::Limiter;
 use crate::link::TaskLink;
 use crate::load::LoadError;
 use crate::log::LogSink;
+use crate::p1_files;
 use std::sync::Arc;
 use tepui_proto::cell::RunCommand;
 use tepui_proto::control::LogStream;
 use tepui_proto::limits;
 use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport, Store};
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiView};
 
@@ -18,8 +19,9 @@ const TABLE_SPARE: usize = 16;
 
 /// What one instance owns.
 pub(crate) struct State {
-    wasi: WasiP1Ctx,
+    pub(crate) wasi: WasiP1Ctx,
     pub(crate) limiter: Limiter,
+    pub(crate) link: Arc<TaskLink>,
 }
 
 /// A linked module.
@@ -31,7 +33,7 @@ pub(crate) struct Linked {
 /// What such a module may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
+    p1_files::linker_with_files(&mut linker)?;
     // wasmtime takes codes from 126 up for errors; here a code is the program's own.
     linker.allow_shadowing(true);
     linker.func_wrap(
@@ -78,11 +80,12 @@ pub(crate) fn store(
     link: &Arc<TaskLink>,
 ) -> wasmtime::Result<Store<State>> {
     let mut wasi = builder(run, link)?.build_p1();
-    wasi.ctx().table.set_max_capacity(limits::OPEN_FILES + TABLE_SPARE);
+    wasi.ctx().table.set_max_capacity(link.disk.open_files() + TABLE_SPARE);
     let limiter = Limiter::new(run.memory_bytes);
     // A program may read a file as large as its memory in one call; the host copies no more than that.
     let copied = usize::try_from(limiter.limit()).unwrap_or(usize::MAX).max(limits::HOSTCALL_BYTES);
-    let mut store = Store::new(linked.pre.module().engine(), State { wasi, limiter });
+    let mut store =
+        Store::new(linked.pre.module().engine(), State { wasi, limiter, link: Arc::clone(link) });
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(copied);
     Ok(store)

@@ -5,6 +5,7 @@ use crate::limiter::Limiter;
 use crate::link::TaskLink;
 use crate::load::LoadError;
 use crate::p1;
+use crate::p2_files;
 use crate::task_context::Identity;
 use std::sync::Arc;
 use tepui_proto::cell::RunCommand;
@@ -38,6 +39,7 @@ pub(crate) type Linked = CommandPre<State>;
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    p2_files::add_to_linker(&mut linker)?;
     Task::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     Ok(linker)
 }

@@ -207,7 +207,9 @@ impl SchedulerInstance {
     ) -> Result<(Vec<Call>, TurnUsage), Failure> {
         self.begin(mark, now, seed)?;
         let events: Vec<_> = events.into_iter().map(convert::event).collect();
-        let mut watch = Watch::new(Instant::now(), self.open.turn_wall_ms);
+        // A machine that is busy with others is not the tenant's failure, so its wall time is much longer.
+        let wall_ms = self.open.turn_wall_ms.max(limits::TURN_WAIT_MS);
+        let mut watch = Watch::new(Instant::now(), wall_ms).for_turn(self.open.turn_wall_ms);
         let (module, store, guest) = (&self.module, &mut self.store, &mut self.guest);
         let handle = async {
             let guest = match guest {
@@ -221,9 +223,14 @@ impl SchedulerInstance {
         let calls = match watched {
             Watched::Done(Ok(calls)) => calls,
             Watched::Done(Err(error)) => return Err(outcome::of_scheduler(&error, limiter)),
-            Watched::TooLong => {
-                let message = format!("the turn took longer than {} ms", self.open.turn_wall_ms);
+            Watched::TooMuch => {
+                let message =
+                    format!("the turn took more than {} ms of CPU", self.open.turn_wall_ms);
                 return Err((SchedulerFailure::TooSlow, message));
+            }
+            Watched::TooLong => {
+                let message = format!("its agent had no time for the turn within {wall_ms} ms");
+                return Err((SchedulerFailure::Agent, message));
             }
             Watched::Killed | Watched::Panicked => {
                 return Err((SchedulerFailure::Agent, "the cell failed under it".to_owned()));

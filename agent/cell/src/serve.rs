@@ -5,6 +5,7 @@
 
 use crate::cache::{Cache, Slot};
 use crate::command::{CommandHost, CommandModule, never_ran, run_command};
+use crate::disk::Shared;
 use crate::engine::EngineError;
 use crate::link::{Outbox, Outgoing, TaskLink};
 use crate::load::LoadError;
@@ -20,6 +21,7 @@ use tepui_proto::scheduler::{FromScheduler, Open, SchedulerFailure, ToScheduler}
 use tepui_proto::{FrameworkId, Incarnation, LaunchNumber, Reason, TaskState, limits};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -31,6 +33,8 @@ const BATCH: usize = 256;
 const READ_BYTES: usize = 64 << 10;
 /// Frames that wait for one scheduler: its state, and one turn.
 const SCHEDULER_FRAMES: usize = 64;
+/// Schedulers that run at once. A turn takes milliseconds.
+const SCHEDULER_THREADS: usize = 2;
 /// Ended commands that are remembered before a sweep.
 const SWEEP: usize = 64;
 
@@ -53,10 +57,12 @@ pub enum CellError {
 /// # Errors
 /// If the socket fails, the agent sends what is not a frame, or the pool cannot be had.
 pub async fn run_cell(socket: &Path) -> Result<(), CellError> {
-    process::bound_cell();
+    let shared = process::bound_cell();
     let stream = UnixStream::connect(socket).await?;
+    // Made by this thread, which does not give way: theirs would never stop to, if one that does made them.
+    let schedulers = SchedulerThreads::new()?;
     // As a task: whoever is woken by the socket then reads it too, and runs what it was told; one thread, no hand-over.
-    let served = tokio::spawn(serve(stream)).await;
+    let served = tokio::spawn(serve_with(stream, shared, schedulers)).await;
     served.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
@@ -68,9 +74,41 @@ pub async fn serve<S>(stream: S) -> Result<(), CellError>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
+    serve_with(stream, Shared::default(), SchedulerThreads::new()?).await
+}
+
+/// Threads that run schedulers and nothing else, so that no number of tasks stands before them.
+#[derive(Debug)]
+struct SchedulerThreads(Option<Runtime>);
+
+impl SchedulerThreads {
+    fn new() -> io::Result<Self> {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        let threads = threads.worker_threads(SCHEDULER_THREADS).thread_name("schedulers");
+        threads.enable_time().build().map(|threads| Self(Some(threads)))
+    }
+}
+
+impl Drop for SchedulerThreads {
+    fn drop(&mut self) {
+        // Within a runtime another one can only be left to itself.
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+async fn serve_with<S>(
+    stream: S,
+    shared: Shared,
+    schedulers: SchedulerThreads,
+) -> Result<(), CellError>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let (mut reader, writer) = tokio::io::split(stream);
     let (outbox, queue) = mpsc::channel(OUTBOX);
-    let mut cell = Cell::new(outbox)?;
+    let mut cell = Cell::new(outbox, shared, schedulers)?;
     let mut writing = JoinSet::new();
     writing.spawn(write_frames(queue, writer));
     let mut decoder = Decoder::default();
@@ -119,6 +157,8 @@ struct Cell {
     command_modules: Cache<CommandModule>,
     links: BTreeMap<LaunchNumber, Arc<TaskLink>>,
     room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    scheduler_threads: SchedulerThreads,
     /// Made for the first scheduler; most cells never have one.
     schedulers: Option<Arc<SchedulerHost>>,
     scheduler_modules: Cache<SchedulerModule>,
@@ -127,13 +167,19 @@ struct Cell {
 }
 
 impl Cell {
-    fn new(outbox: Outbox) -> Result<Self, CellError> {
+    fn new(
+        outbox: Outbox,
+        shared: Shared,
+        scheduler_threads: SchedulerThreads,
+    ) -> Result<Self, CellError> {
         Ok(Self {
             outbox,
             commands: Arc::new(CommandHost::new()?),
             command_modules: Cache::default(),
             links: BTreeMap::new(),
-            room: Arc::new(Semaphore::new(limits::CELL_INSTANCES as usize)),
+            room: Arc::new(Semaphore::new(shared.sandboxes as usize)),
+            shared: Arc::new(shared),
+            scheduler_threads,
             schedulers: None,
             scheduler_modules: Cache::default(),
             hosted: BTreeMap::new(),
@@ -177,19 +223,19 @@ impl Cell {
 
     async fn on_run(&mut self, mut run: RunCommand) {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            let message = format!("the cell holds {} sandboxes already", limits::CELL_INSTANCES);
+            let message = format!("the cell holds {} sandboxes already", self.shared.sandboxes);
             let end = never_ran(TaskState::Dropped, Reason::CellFull, message);
             return tell_end(&self.outbox, run.launch, end).await;
         };
         self.sweep();
-        let link = TaskLink::new(&mut run, self.outbox.clone());
+        let link = TaskLink::new(&mut run, self.outbox.clone(), &self.shared);
         self.links.insert(run.launch, Arc::clone(&link));
         let slot = self.command_modules.slot(&run.compiled);
         self.tasks.spawn(host_command(Arc::clone(&self.commands), slot, run, link, permit));
     }
 
     fn sweep(&mut self) {
-        let live = limits::CELL_INSTANCES as usize - self.room.available_permits();
+        let live = (self.shared.sandboxes as usize).saturating_sub(self.room.available_permits());
         if self.links.len() > 2 * live + SWEEP {
             self.links.retain(|_, link| Arc::strong_count(link) > 1);
         }
@@ -210,13 +256,11 @@ impl Cell {
         let slot = self.scheduler_modules.slot(compiled);
         let (frames, queue) = mpsc::channel(SCHEDULER_FRAMES);
         let compiled = PathBuf::from(compiled);
-        let task = self.tasks.spawn(host_scheduler(
-            host,
-            slot,
-            compiled,
-            open,
-            (queue, self.outbox.clone()),
-        ));
+        let hosting = host_scheduler(host, slot, compiled, open, (queue, self.outbox.clone()));
+        let task = match &self.scheduler_threads.0 {
+            Some(threads) => self.tasks.spawn_on(hosting, threads.handle()),
+            None => self.tasks.spawn(hosting),
+        };
         if let Some(older) = self.hosted.insert(key, Hosted { frames, task }) {
             older.task.abort();
         }

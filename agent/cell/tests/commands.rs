@@ -204,7 +204,10 @@ async fn a_share_of_a_core_stretches_wall_time() {
     let end =
         Fixture::new().end_of(SPIN, |run| (run.fuel, run.cpu_milli) = (300_000_000, 100)).await;
     assert_eq!(end.reason, Reason::OutOfFuel);
-    assert!(end.usage.wall_us > 3 * end.usage.cpu_us, "{:?}", end.usage);
+    let usage = end.usage;
+    assert!(usage.cpu_us > 60_000, "it has to work for longer than it may save up: {usage:?}");
+    // A tenth of the time, what was saved up (10 ms), and a slice of debt.
+    assert!(usage.cpu_us <= usage.wall_us / 10 + 10_000 + 5_000, "{usage:?}");
 }
 
 #[tokio::test]

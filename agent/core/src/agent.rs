@@ -231,6 +231,21 @@ impl Agent {
         }
     }
 
+    /// Takes in how large the logs are that were found at a start, and how large all that are kept may be together. The
+    /// effects remove those that are too many.
+    pub fn on_logs_found(
+        &mut self,
+        sizes: &BTreeMap<LaunchNumber, u64>,
+        most: u64,
+        effects: &mut Effects,
+    ) {
+        let mut gone = Vec::new();
+        self.book.on_logs_found(sizes, most, &mut gone);
+        for launch in gone {
+            effects.order(Effect::RemoveLogs(launch));
+        }
+    }
+
     /// How many reports wait for an acknowledgement.
     pub fn waiting_reports(&self) -> usize {
         self.book.reports.len()

@@ -1,15 +1,15 @@
 //! What an agent has written down: terms, launches, reports, and what the master says it has.
 //!
 //! [`Book::apply`] is the only writer, in life as in recovery. Its surprise: a task whose end is acknowledged leaves the
-//! table at once; only its logs stay, for the [`KEPT_LOGS`] newest.
+//! table at once; only its logs stay, for the [`KEPT_LOGS`] newest and in [`limits::KEPT_LOG_BYTES`] at the most.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tepui_proto::control::{Launch, Report, ReportBody};
-use tepui_proto::{LaunchNumber, Life, ReportSeq, TaskKey, TaskStatus, Term};
+use tepui_proto::{LaunchNumber, Life, ReportSeq, TaskKey, TaskStatus, Term, limits};
 
 /// Ended tasks whose logs are kept, the newest: as many as the master keeps of one framework.
-pub const KEPT_LOGS: usize = tepui_proto::limits::ENDED_TASKS;
+pub const KEPT_LOGS: usize = limits::ENDED_TASKS;
 
 /// The first byte of every record and snapshot. Another number means another form.
 const VERSION: u8 = 1;
@@ -109,6 +109,9 @@ pub struct KeptLogs {
     pub launch: LaunchNumber,
     /// Log bytes that were not kept.
     pub dropped: (u64, u64),
+    /// How large they are. Not written down: the files tell it after a restart.
+    #[serde(skip)]
+    pub bytes: u64,
 }
 
 /// Everything that outlives a crash.
@@ -130,6 +133,12 @@ pub(crate) struct Book {
     pub(crate) tasks: BTreeMap<LaunchNumber, Task>,
     /// Ended, oldest first.
     pub(crate) kept: VecDeque<KeptLogs>,
+    /// The sum of theirs.
+    #[serde(skip)]
+    pub(crate) kept_bytes: u64,
+    /// What it may be, if this agent's disk is small.
+    #[serde(skip)]
+    pub(crate) kept_bytes_max: Option<u64>,
 }
 
 /// Everything that records up to some point add up to.
@@ -232,9 +241,34 @@ impl Book {
     fn on_ended_for_good(&mut self, launch: LaunchNumber, gone: &mut Vec<LaunchNumber>) {
         let has_ended = self.tasks.get(&launch).is_some_and(|task| task.status.state.is_final());
         let Some(task) = has_ended.then(|| self.tasks.remove(&launch)).flatten() else { return };
-        self.kept.push_back(KeptLogs { launch, dropped: task.dropped });
-        while self.kept.len() > KEPT_LOGS {
-            gone.extend(self.kept.pop_front().map(|logs| logs.launch));
+        let (out, err) = task.dropped;
+        let bytes = task.status.usage.log_bytes.saturating_sub(out.saturating_add(err));
+        self.kept.push_back(KeptLogs { launch, dropped: task.dropped, bytes });
+        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+        self.keep_within_bounds(gone);
+    }
+
+    /// How large kept logs are, as their files say.
+    pub(crate) fn on_logs_found(
+        &mut self,
+        sizes: &BTreeMap<LaunchNumber, u64>,
+        most: u64,
+        gone: &mut Vec<LaunchNumber>,
+    ) {
+        for logs in &mut self.kept {
+            logs.bytes = sizes.get(&logs.launch).copied().unwrap_or(0);
+        }
+        self.kept_bytes_max = Some(most);
+        self.kept_bytes = self.kept.iter().map(|logs| logs.bytes).fold(0, u64::saturating_add);
+        self.keep_within_bounds(gone);
+    }
+
+    fn keep_within_bounds(&mut self, gone: &mut Vec<LaunchNumber>) {
+        let most = self.kept_bytes_max.unwrap_or(limits::KEPT_LOG_BYTES);
+        while self.kept.len() > KEPT_LOGS || self.kept_bytes > most {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.kept_bytes = self.kept_bytes.saturating_sub(oldest.bytes);
+            gone.push(oldest.launch);
         }
     }
 }

@@ -136,6 +136,8 @@ pub enum Effect {
     StoreOutputs {
         /// Whose.
         launch: LaunchNumber,
+        /// Whose that is.
+        framework: FrameworkId,
         /// Which.
         outputs: Vec<Output>,
     },

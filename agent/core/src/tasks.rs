@@ -169,8 +169,9 @@ impl Agent {
         if end.state == TaskState::Finished && !outputs.is_empty() {
             if let Some(live) = self.live.get_mut(&launch) {
                 live.phase = Phase::Storing(Box::new(end));
+                let framework = live.key.framework;
+                effects.order(Effect::StoreOutputs { launch, framework, outputs });
             }
-            effects.order(Effect::StoreOutputs { launch, outputs });
             return;
         }
         self.end_as(now, launch, &end, Vec::new(), effects);
@@ -243,8 +244,17 @@ impl Agent {
                 let tenant = live.tenant.clone();
                 self.tell_cell(&tenant, CellCommand::Kill { launch, grace_ms: grace.0 }, effects);
             }
-            // Its code has ended by itself already.
-            Phase::Storing(_) => {}
+            // Its code has ended by itself; what it made is not waited for.
+            Phase::Storing(ref end) => {
+                let key = live.key.clone();
+                let status = TaskStatus {
+                    exit_code: end.exit_code,
+                    usage: end.usage,
+                    ..self.status(now, &key, TaskState::Killed, Reason::KillRequested)
+                };
+                let message = "its program had finished, and its outputs were not stored yet";
+                self.end(now, launch, key, with_message(status, message), effects);
+            }
         }
     }
 

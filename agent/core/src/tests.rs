@@ -1,5 +1,6 @@
 //! Claims about the agent, through `handle` and its effects alone.
 
+mod ends;
 mod schedulers;
 
 use crate::{Agent, Effect, Effects, Input, Prepared, Profile, Record, Refused, Snapshot};

@@ -12,7 +12,6 @@ pub const SPEC_BYTES: usize = 32 << 10;
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 128;
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
-const CPU_MILLI_MIN: u64 = 10;
 
 /// `POST /runs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,11 +125,8 @@ impl RunSpec {
                 spec.instances
             )));
         }
-        if spec.cpu_milli < CPU_MILLI_MIN {
-            return Err(invalid(format!(
-                "`cpu_milli` is {}, and must be at least {CPU_MILLI_MIN}",
-                spec.cpu_milli
-            )));
+        if spec.cpu_milli == 0 {
+            return Err(invalid("`cpu_milli` is 0, and must be at least 1".to_owned()));
         }
         if spec.memory_bytes < MEMORY_BYTES_MIN {
             return Err(invalid(format!(

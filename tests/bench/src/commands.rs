@@ -59,6 +59,7 @@ pub(crate) fn cell(bench: &Bench) -> Result<Row, Failure> {
     let asked = frame::encode(&run_frame(1, &compiled))?;
     runtime()?.block_on(async {
         let (outbox, mut told) = mpsc::channel(64);
+        let shared = std::sync::Arc::default();
         let mut decoder = Decoder::default();
         let mut bytes = Vec::with_capacity(4_096);
         let mut spans = Vec::with_capacity(SAMPLES);
@@ -69,7 +70,7 @@ pub(crate) fn cell(bench: &Bench) -> Result<Row, Failure> {
                 return Err("a frame was lost".into());
             };
             let launch = run.launch;
-            let link = TaskLink::new(&mut run, outbox.clone());
+            let link = TaskLink::new(&mut run, outbox.clone(), &shared);
             let end = run_command(&module, *run, &link).await;
             let state = end.state;
             while let Ok(outgoing) = told.try_recv() {

@@ -44,6 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime", &["tepui-cell"]),
     ("wasmtime-wasi", &["tepui-cell"]),
+    ("wiggle", &["tepui-cell"]),
     ("quinn", &["tepui-transport"]),
     ("quinn-proto", &["tepui-transport"]),
     ("raft-engine", &["tepui-journal"]),

@@ -64,7 +64,7 @@ impl Fixture {
 
 pub fn link(run: &mut RunCommand) -> (Arc<TaskLink>, mpsc::Receiver<Outgoing>) {
     let (outbox, events) = mpsc::channel(64);
-    (TaskLink::new(run, outbox), events)
+    (TaskLink::new(run, outbox, &Arc::default()), events)
 }
 
 pub async fn next(events: &mut mpsc::Receiver<Outgoing>) -> CellEvent {

@@ -295,10 +295,8 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
             limits::INSTANCE_MEMORY_BYTES_MAX
         ));
     }
-    let cpu_milli = spec.resources.cpu_milli;
-    if cpu_milli < limits::TASK_CPU_MILLI_MIN {
-        let least = limits::TASK_CPU_MILLI_MIN;
-        return Err(format!("{cpu_milli} thousandths of a core; at least {least}"));
+    if spec.resources.cpu_milli == 0 {
+        return Err("no CPU at all; at least 0.001".to_owned());
     }
     let bounds = [
         ("fuel", spec.fuel(), limits::TASK_FUEL_MAX),

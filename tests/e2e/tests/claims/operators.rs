@@ -175,7 +175,10 @@ fn what_operators_and_tenants_can_say_of_agents_and_tasks_is_done() {
     let told = cluster.json(&["task", "ls"]);
     let name = text(&told, "/0/id").to_owned();
     let logs = cluster.tepui(["task", "logs", &name]).good();
-    assert!(format!("{}{}", logs.text(), logs.stderr).contains("`nonsense` is none of"), "{logs:?}");
+    assert!(
+        format!("{}{}", logs.text(), logs.stderr).contains("`nonsense` is none of"),
+        "{logs:?}"
+    );
     let request = json!({
         "key": "k", "module": format!("sha256:{digest}"), "args": ["sleep", "600000"],
         "cpu_milli": 100, "memory_bytes": 32 << 20, "disk_bytes": 0,
