@@ -6,7 +6,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// The wire version of frames; a peer that speaks another is refused.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 /// One frame on any stream: a full turn (1 MiB of events) and its envelope.
 pub const FRAME_BYTES: usize = 4 * MIB;
 /// Launches of one frame: the largest record and its envelope fit as well.

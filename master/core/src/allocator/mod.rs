@@ -207,6 +207,12 @@ impl Allocator {
         self.sites.set_full(agent, is_full)
     }
 
+    /// Whether a framework could be offered something in one of its roles.
+    pub fn is_asking(&self, framework: FrameworkId) -> bool {
+        let mut keys = self.clients.keys_of(framework);
+        keys.any(|key| self.clients.get(key).is_some_and(Client::is_asking))
+    }
+
     /// Whether a framework asks for something, has refused none of this, and could use some of it.
     pub fn would_take(
         &mut self,

@@ -160,6 +160,8 @@ pub(crate) struct Mind {
     pub(super) filters: BTreeMap<(FrameworkId, AgentId), Timestamp>,
     /// When kept offers are looked at next.
     pub(super) kept_at: Option<Timestamp>,
+    /// And after which.
+    pub(super) kept_after: OfferId,
     /// Where the stops of tasks go on: of frameworks that stop, after which task.
     pub(super) stops: BTreeMap<FrameworkId, Option<TaskId>>,
 }
@@ -200,6 +202,7 @@ impl Mind {
             deadlines: Deadlines::default(),
             filters: BTreeMap::new(),
             kept_at: None,
+            kept_after: OfferId::default(),
             stops: BTreeMap::new(),
         }
     }

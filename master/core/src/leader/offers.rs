@@ -6,6 +6,7 @@ use crate::allocator::{Accepts, Ask, GPUS, Grant, Look, Site};
 use crate::ledger::Holder;
 use crate::state::State;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use tepui_proto::calls::Want;
 use tepui_proto::roles::AgentMode;
 use tepui_proto::{
@@ -49,6 +50,12 @@ impl Offers {
 
     pub(super) fn ids(&self) -> impl Iterator<Item = OfferId> {
         self.by_id.keys().copied()
+    }
+
+    /// Those after one, in order.
+    pub(super) fn after(&self, id: OfferId) -> impl Iterator<Item = (OfferId, &OpenOffer)> {
+        let after = (Bound::Excluded(id), Bound::Unbounded);
+        self.by_id.range(after).map(|(id, offer)| (*id, offer))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (OfferId, &OpenOffer)> {
@@ -102,6 +109,8 @@ impl Leader {
     /// the next cycle is due.
     pub(super) fn make_offers(&mut self, now: Timestamp) {
         let freed = self.state.ledger.take_freed();
+        // What was freed may be a place for another task.
+        self.note_full(freed.iter().copied());
         let interval = self.mind.allocator.settings().interval;
         let is_due = interval.is_some_and(|_| now >= self.mind.next_cycle);
         if let Some(interval) = interval.filter(|_| is_due) {
@@ -119,8 +128,6 @@ impl Leader {
             return;
         }
         self.tell_asks();
-        // What was freed may be a place for another task.
-        self.note_full(self.mind.dirty.clone());
         let dirty = std::mem::take(&mut self.mind.dirty);
         let all = std::mem::take(&mut self.mind.all_dirty);
         let (allocator, State { ledger, policy, .. }) = (&mut self.mind.allocator, &mut self.state);
@@ -177,9 +184,7 @@ impl Leader {
         for id in agents {
             let agent = self.state.agents.get(&id);
             let is_full = agent.is_some_and(|agent| agent.launches.len() >= limits::AGENT_TASKS);
-            if self.mind.allocator.set_full(id, is_full) && !is_full {
-                self.mind.dirty.insert(id);
-            }
+            self.mind.allocator.set_full(id, is_full);
         }
     }
 

@@ -9,7 +9,7 @@ use super::deadlines::Deadline;
 use super::offers::OpenOffer;
 use tepui_proto::{DurationMs, FrameworkId, OfferId, Timestamp, limits};
 
-/// Offers, and frameworks that wait, that are held against each other at once.
+/// Offers that are looked at in one go, and frameworks that each is held against; the next go takes the next offers.
 const LOOKS: usize = 256;
 
 /// What a framework did with an offer instead of using it.
@@ -50,16 +50,21 @@ impl Leader {
     /// Takes back what is kept while somebody waits who is offered nothing and could use it.
     pub(super) fn take_back_kept(&mut self, now: Timestamp) {
         self.mind.kept_at = None;
-        let offers = self.mind.offers.iter();
+        let offers = self.mind.offers.after(self.mind.kept_after);
         let kept = offers.filter(|(_, offer)| self.is_kept(now, offer)).map(|(id, _)| id);
         let kept: Vec<OfferId> = kept.take(LOOKS).collect();
+        let last = kept.last().copied().filter(|_| kept.len() == LOOKS);
+        self.mind.kept_after = last.unwrap_or_default();
         if self.mind.offers.iter().next().is_some() {
             self.await_kept(now);
         }
         if kept.is_empty() {
             return;
         }
-        let has_none = |id: &FrameworkId| self.mind.offers.of_framework(*id).next().is_none();
+        let has_none = |id: &FrameworkId| {
+            self.mind.offers.of_framework(*id).next().is_none()
+                && self.mind.allocator.is_asking(*id)
+        };
         let waiting = self.mind.active.iter().copied().filter(has_none).take(LOOKS);
         let waiting: Vec<FrameworkId> = waiting.collect();
         for id in kept {

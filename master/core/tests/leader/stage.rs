@@ -4,6 +4,7 @@
 mod desk;
 
 use std::collections::BTreeMap;
+use tepui_master_core::allocator::Settings;
 use tepui_master_core::entry::of_modules;
 use tepui_master_core::{
     ConnectionId, Effect, Effects, Entry, Input, Leader, Refusal, State, Ticket,
@@ -147,10 +148,14 @@ pub(crate) fn launch(spec: TaskSpec) -> Operation {
 impl Stage {
     /// A leader without agents and frameworks.
     pub(crate) fn new() -> Self {
+        Self::with_settings(Settings::default())
+    }
+
+    pub(crate) fn with_settings(settings: Settings) -> Self {
         let modules = [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
         let modules = modules.map(|(digest, kind)| (digest, Some(kind), 10));
         let mut stage = Self {
-            leader: Leader::new(State::with_modules(modules)),
+            leader: Leader::with_settings(State::with_modules(modules), settings),
             now: Timestamp(1_000),
             log: of_modules(modules),
             inboxes: BTreeMap::new(),

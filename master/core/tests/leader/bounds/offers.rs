@@ -80,6 +80,47 @@ fn a_scheduler_gets_a_place_though_everything_is_on_offer() {
 }
 
 #[test]
+fn an_agent_that_was_full_is_offered_again_by_the_next_periodic_cycle() {
+    let interval = Some(tepui_proto::DurationMs(1_000));
+    let settings = tepui_master_core::allocator::Settings { interval, ..Default::default() };
+    let mut stage = Stage::with_settings(settings);
+    stage.agent("a", 1_000_000);
+    let framework = stage.framework("f", &["x"]);
+    stage.pass(1_000);
+    let mut tasks = 0;
+    for _ in 0..2 {
+        let held = stage.held(framework);
+        let small =
+            (tasks..tasks + limits::AGENT_TASKS / 2).map(|n| launch(task(&format!("t{n}"), 10)));
+        stage.say(framework, vec![accept(&held, small.collect())]);
+        tasks += limits::AGENT_TASKS / 2;
+        stage.pass(2_000);
+    }
+    assert_eq!(stage.offered(framework), 0);
+    stage.report("t5", TaskState::Finished);
+    stage.pass(2_000);
+    assert!(stage.offered(framework) > 0);
+}
+
+#[test]
+fn whoever_waits_is_seen_among_many_who_ask_for_nothing() {
+    let mut stage = Stage::new();
+    for n in 0..40 {
+        stage.agent(&format!("host-{n}"), 1_000);
+    }
+    for n in 0..300 {
+        let idle = stage.framework(&format!("idle-{n}"), &["a"]);
+        stage.nothing(idle);
+    }
+    let keeper = stage.framework("keeper", &["x"]);
+    stage.pass(60_000);
+    assert_eq!(stage.offered(keeper), 40_000 - 300 * 100 + 40 * 200, "what schedulers leave");
+    let needy = stage.framework("needy", &["z"]);
+    stage.pass(2_000);
+    assert!(stage.offered(needy) > 0);
+}
+
+#[test]
 fn an_agent_with_as_many_tasks_as_it_takes_is_not_offered_until_one_ends() {
     let mut stage = Stage::new();
     stage.agent("a", 1_000_000);
