@@ -71,11 +71,16 @@ impl Snapshots {
         let path = path_of(&self.folder, index);
         let beside = path.with_extension("new");
         if let Err(error) = write_beside(&beside, index, bytes) {
-            if error.kind() != io::ErrorKind::StorageFull {
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 return Err(JournalError::file(&beside, error));
             }
-            // Nobody has seen it, and what it stands for is in the log.
-            fs::remove_file(&beside).map_err(|error| JournalError::file(&beside, error))?;
+            // Nobody has seen it, and what it stands for is in the log. Without room for a name it never was.
+            match fs::remove_file(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(JournalError::file(&beside, error));
+                }
+                _ => {}
+            }
             return Err(JournalError::Full { path: beside, bytes: bytes.len() });
         }
         fs::rename(&beside, &path).map_err(|error| JournalError::file(&path, error))?;

@@ -79,10 +79,12 @@ impl Quotas {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let slices = sums.entry(framework).or_default();
         let kept_bytes = slices.entry(now).or_default().kept_bytes;
-        let mut all = (kept_bytes.saturating_add(bytes), 1);
-        for sum in slices.values() {
-            all = (all.0.saturating_add(sum.bytes), all.1 + sum.blobs);
-        }
+        // What was put out of late may be among what is kept, and counts once.
+        let recent = slices.values().fold(0, |all: u64, sum| all.saturating_add(sum.bytes));
+        let new = slices.get(&now).map_or(0, |sum| sum.bytes);
+        let held = recent.max(kept_bytes.saturating_add(new));
+        let blobs = slices.values().fold(1, |all: u64, sum| all.saturating_add(sum.blobs));
+        let all = (held.saturating_add(bytes), blobs);
         if all.0 > self.most_bytes || all.1 > limits::FRAMEWORK_OUTPUTS {
             return Err(OverQuota { bytes: all.0, blobs: all.1, most_bytes: self.most_bytes });
         }

@@ -82,6 +82,8 @@ pub const NAMES: usize = 16_384;
 pub const SENDS: usize = 256;
 /// Wants in all `want` calls of one answer: each is checked, and told to the allocator.
 pub const TURN_WANTS: usize = 4_096;
+/// Constraints of all those wants: each may be held against each agent.
+pub const TURN_CONSTRAINTS: usize = 2_048;
 /// One answer, encoded.
 pub const ANSWER_BYTES: usize = MIB;
 /// Events of one turn.
@@ -171,6 +173,12 @@ pub const TURN_WALL_MS: u64 = 1_000;
 pub const SCHEDULER_START_MS: u64 = 120_000;
 /// Wall time of one turn, after which its agent has failed: below what the leader waits for the answer.
 pub const TURN_WAIT_MS: u64 = 4_000;
+/// How long an agent may take to judge a module before another is asked: its compilers have others to serve.
+pub const CHECK_MS: u64 = 140_000;
+/// For how long a scheduler is not placed on an agent that failed it, if there is another; doubled with each time.
+pub const AVOID_MS: u64 = 5_000;
+/// The longest such time.
+pub const AVOID_MS_MAX: u64 = 300_000;
 /// How long the leader waits for an answer before it takes the scheduler for lost: a turn's wall time and the way.
 pub const TURN_ANSWER_MS: u64 = 5_000;
 /// Log text that a scheduler may write in one turn.

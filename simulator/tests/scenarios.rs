@@ -60,7 +60,8 @@ fn who_uses_what_it_is_offered_waits_for_one_unused_offer_at_most() {
         assert_eq!((honest.tasks.launched, waiting.count), (2_000, 2_000));
         // A turn and a launch come after the offer was taken back: it was kept while somebody waited.
         let kept = limits::TOLD_WHILE_OTHERS_WAIT_MS + limits::KEPT_WHILE_OTHERS_WAIT_MS;
-        assert!(waiting.max <= kept + 100, "seed {seed}: {waiting:?}");
+        // Of two who misuse offers, one after the other at the worst.
+        assert!(waiting.max <= 2 * kept, "seed {seed}: {waiting:?}");
         let sat = framework(&report, "sitter").offers;
         assert!(sat.expired + sat.withdrawn > 1_000, "it sat on nothing: {sat:?}");
         assert!(framework(&report, "decliner").offers.declined > 1_000, "it declined nothing");

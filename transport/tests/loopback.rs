@@ -151,8 +151,8 @@ async fn a_bad_frame_ends_in_a_typed_error_and_disturbs_no_one() {
         (&[0; 64], CloseCode::FrameTooLarge),
         (b"GET / HTTP/1.1\r\n\r\n", CloseCode::FrameTooLarge),
         (&[3, 0, 0, 0, 200, 1, 2], CloseCode::WireVersion),
-        (&[5, 0, 0, 0, 1, 99, 99, 99, 99], CloseCode::FrameInvalid),
-        (&[100, 0, 0, 0, 1, 0], CloseCode::FrameCut),
+        (&[5, 0, 0, 0, tepui_proto::limits::WIRE_VERSION, 99, 99, 99, 99], CloseCode::FrameInvalid),
+        (&[100, 0, 0, 0, tepui_proto::limits::WIRE_VERSION, 0], CloseCode::FrameCut),
         (&[100, 0], CloseCode::FrameCut),
     ] {
         let (_bad, bad_near, bad_far) = cluster.connect("bad").await;

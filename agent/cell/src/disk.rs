@@ -18,6 +18,8 @@ use tepui_proto::limits;
 const LEAST_SLACK: u64 = 64 << 10;
 /// Of the disk, the part that may be added without a look.
 const SLACK_PART: u64 = 8;
+/// Files, folders and links that may be made without a look.
+const ENTRIES: u64 = limits::SANDBOX_ENTRIES / 8;
 /// What all tasks of a cell may write between two looks at what the file system has.
 const STEP: u64 = 4 << 20;
 
@@ -95,6 +97,8 @@ pub(crate) struct Disk {
     near: PathBuf,
     /// May be added before the next look.
     allowance: AtomicU64,
+    /// Made since the last look; however large the disk is, it is looked at before they are too many.
+    entries: AtomicU64,
     /// Of its logs, what is beyond that which every task has for nothing.
     logged: AtomicU64,
     /// What its files were when they were measured last.
@@ -112,6 +116,7 @@ impl Disk {
             shared: Arc::clone(shared),
             near,
             allowance: AtomicU64::new(if run.disk_bytes == 0 { 0 } else { slack(run.disk_bytes) }),
+            entries: AtomicU64::new(0),
             logged: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             opened: Mutex::new(Vec::new()),
@@ -124,7 +129,8 @@ impl Disk {
         if !self.shared.take(&self.near, cost) {
             return Err(Full::Agent);
         }
-        if self.take_allowance(cost) {
+        let made = self.entries.fetch_add(entries, Ordering::AcqRel).saturating_add(entries);
+        if made <= ENTRIES && self.take_allowance(cost) {
             return Ok(());
         }
         self.look().await?;
@@ -202,6 +208,7 @@ impl Disk {
 
     /// Measures, and gives room again.
     pub(crate) async fn look(&self) -> Result<(), Full> {
+        self.entries.store(0, Ordering::Release);
         let files = self.files().await;
         self.seen.store(files, Ordering::Release);
         let held = files.saturating_add(self.logged.load(Ordering::Acquire));

@@ -90,7 +90,7 @@ impl Plan {
                 let decline = || Decline { offers: bogus(7_000), refuse_for: None };
                 vec![Call::Decline(decline()), Call::DeclineInverse(decline())]
             }
-            "patterns" => vec![Call::Want(Some((0..600).map(|id| self.pattern(id, 20)).collect()))],
+            "patterns" => vec![Call::Want(Some((0..600).map(|id| self.pattern(id, 1)).collect()))],
             "few-patterns" => {
                 vec![Call::Want(Some((0..32).map(|id| self.pattern(id, 1)).collect()))]
             }

@@ -136,7 +136,10 @@ async fn join_pages(reader: &mut QuicReader, hello: &mut Hello) -> Result<(), Se
             None => return Err(SessionEnd::Done),
         }
     }
-    Err(SessionEnd::Unexpected("its hello has too many pages"))
+    if hello.has_more_tasks {
+        return Err(SessionEnd::Unexpected("its hello has too many pages"));
+    }
+    Ok(())
 }
 
 /// The control stream. A driver that is busy makes the agent wait, through the flow control of its stream.

@@ -83,7 +83,7 @@ async fn admit(
         return Err(format!("the cluster has {blobs} blobs, which is as many as it may"));
     }
     if hub.quotas.is_unknown(framework) {
-        let look = move |view: &View<'_>| view.leader.named_bytes(framework);
+        let look = move |view: &View<'_>| view.leader.output_bytes(framework);
         let kept = hub.driver.query(look).await.map_err(|error| error.to_string())?;
         hub.quotas.keep(framework, kept);
     }

@@ -40,6 +40,8 @@ pub(super) struct Queue {
     to_tasks: (usize, usize),
     /// The last word, after which nothing is taken in.
     close: Option<CloseCode>,
+    /// Whether the driver has let go of the link.
+    is_over: bool,
 }
 
 /// What became of a message.
@@ -91,10 +93,19 @@ impl Queue {
         Pushed::Waits
     }
 
-    /// The newer of two messages stands in the place of the older.
+    /// The newer of two messages stands in the place of the older; of two kills, the one with less grace counts.
     fn replace(&mut self, number: u64, message: MasterMessage) -> Pushed {
         let place = usize::try_from(number - self.taken).ok();
-        if let Some(old) = place.and_then(|place| self.waiting.get_mut(place)) {
+        let Some(old) = place.and_then(|place| self.waiting.get_mut(place)) else {
+            return Pushed::Waits;
+        };
+        let is_milder = match (&*old, &message) {
+            (MasterMessage::Kill { grace: old, .. }, MasterMessage::Kill { grace, .. }) => {
+                grace > old
+            }
+            _ => false,
+        };
+        if !is_milder {
             *old = message;
         }
         Pushed::Waits
@@ -249,18 +260,18 @@ pub(super) async fn write(
 ) -> Result<(), StreamError> {
     let mut messages = Vec::with_capacity(TOGETHER);
     loop {
-        let close = {
+        let (close, is_over) = {
             let mut queue = outbound.queue();
             queue.take(&mut messages);
             // Only once all that was said before is written.
-            queue.close.filter(|_| queue.waiting.is_empty())
+            (queue.close.filter(|_| queue.waiting.is_empty()), queue.is_over)
         };
         if !messages.is_empty() {
             writer.write_all(&messages).await?;
             messages.clear();
         } else if close.is_none() {
             // The driver has let go of the link, so nothing more is to be said.
-            if Arc::strong_count(&outbound) == 1 {
+            if is_over {
                 return Ok(());
             }
             outbound.filled.notified().await;
@@ -277,6 +288,71 @@ pub(super) async fn write(
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.outbound.queue().is_over = true;
         self.outbound.filled.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tepui_proto::{DurationMs, FrameworkId, ReportSeq, TaskKey, Term};
+
+    fn kill(launch: u64, ms: u64) -> MasterMessage {
+        MasterMessage::Kill {
+            term: Term(1),
+            launch: LaunchNumber(launch),
+            key: TaskKey { framework: FrameworkId(1), task: "t".into() },
+            grace: DurationMs(ms),
+        }
+    }
+
+    fn message(bytes: usize) -> MasterMessage {
+        MasterMessage::Message { launch: LaunchNumber(1), data: vec![0; bytes] }
+    }
+
+    fn taken(queue: &mut Queue) -> Vec<MasterMessage> {
+        let mut all = Vec::new();
+        loop {
+            let mut some = Vec::new();
+            queue.take(&mut some);
+            if some.is_empty() {
+                return all;
+            }
+            all.extend(some);
+        }
+    }
+
+    #[test]
+    fn a_launch_has_one_kill_waiting_that_with_the_least_grace() {
+        let mut queue = Queue::default();
+        for round in 0..5_000 {
+            assert_eq!(queue.push(kill(7, 10_000 - round)), Pushed::Waits);
+            assert_eq!(queue.push(kill(8, round)), Pushed::Waits);
+        }
+        assert_eq!(taken(&mut queue), [kill(7, 5_001), kill(8, 0)]);
+        // What was taken is not there to be replaced any more.
+        assert_eq!(queue.push(kill(7, 3)), Pushed::Waits);
+        assert_eq!(taken(&mut queue), [kill(7, 3)]);
+    }
+
+    #[test]
+    fn the_last_acknowledgement_is_the_one_that_counts() {
+        let mut queue = Queue::default();
+        for seq in 0..5_000 {
+            queue.push(MasterMessage::Acknowledge(ReportSeq(seq)));
+        }
+        assert_eq!(taken(&mut queue), [MasterMessage::Acknowledge(ReportSeq(4_999))]);
+    }
+
+    #[test]
+    fn messages_to_tasks_are_lost_beyond_a_bound_and_nothing_else_is() {
+        let mut queue = Queue::default();
+        let pushed: Vec<Pushed> = (0..TASK_MESSAGES + 5).map(|_| queue.push(message(1))).collect();
+        assert_eq!(pushed.iter().filter(|pushed| **pushed == Pushed::Lost).count(), 5);
+        assert_eq!(queue.push(kill(1, 1)), Pushed::Waits);
+        assert_eq!(taken(&mut queue).len(), TASK_MESSAGES + 1);
+        assert_eq!(queue.push(message(TASK_MESSAGE_BYTES)), Pushed::Waits, "there is room again");
+        assert_eq!(queue.push(message(1)), Pushed::Lost, "but not for so many bytes");
     }
 }

@@ -6,7 +6,7 @@
 
 use regex_lite::{Regex, RegexBuilder};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tepui_proto::calls::{Comparison, Constraint};
 use tepui_proto::events::{AttributeValue, FaultDomain};
 use tepui_proto::{AgentId, limits};
@@ -198,12 +198,39 @@ pub(super) struct Constraints {
 struct Compiled {
     constraint: Constraint,
     /// For `matches` and `matches-not`; one that cannot be read matches nothing, and was refused at the edge.
-    regex: Option<Arc<Regex>>,
+    regex: Option<Arc<Pattern>>,
 }
 
 /// Compiled regular expressions of one framework, each once.
 #[derive(Debug, Default)]
-pub(super) struct Patterns(BTreeMap<String, Option<Arc<Regex>>>);
+pub(super) struct Patterns(BTreeMap<String, Option<Arc<Pattern>>>);
+
+/// Texts of which a pattern remembers whether it matches them: hostnames, mostly.
+const TEXTS: usize = 1_024;
+
+/// A regular expression, and what it has been held against: many constraints and many looks ask the same. The lock is
+/// never waited for: one thread has the leader.
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    #[expect(clippy::disallowed_types, reason = "many constraints share it, and it is a cache")]
+    seen: std::sync::Mutex<BTreeMap<String, bool>>,
+}
+
+impl Pattern {
+    fn matches(&self, text: &str) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = seen.get(text) {
+            return *verdict;
+        }
+        if seen.len() >= TEXTS {
+            seen.clear();
+        }
+        let verdict = self.regex.is_match(text);
+        seen.insert(text.to_owned(), verdict);
+        verdict
+    }
+}
 
 impl Patterns {
     pub(super) fn is_empty(&self) -> bool {
@@ -218,12 +245,13 @@ impl Patterns {
     }
 
     /// Compiles one, unless it is here or among `before`.
-    fn get(&mut self, operand: &str, before: &Self) -> Option<Arc<Regex>> {
+    fn get(&mut self, operand: &str, before: &Self) -> Option<Arc<Pattern>> {
         if let Some(known) = self.0.get(operand) {
             return known.clone();
         }
         let known = before.0.get(operand).cloned();
-        let regex = known.unwrap_or_else(|| compile(operand).ok().map(Arc::new));
+        let made = |regex| Arc::new(Pattern { regex, seen: Default::default() });
+        let regex = known.unwrap_or_else(|| compile(operand).ok().map(made));
         self.0.insert(operand.to_owned(), regex.clone());
         regex
     }
@@ -271,6 +299,7 @@ pub fn check_constraints(
         }
     }
     for operand in patterns(constraints) {
+        // A bad one is the last of its call, and the next call names it anew: so many calls, so many are compiled.
         if !seen.contains(operand) {
             compile(operand)?;
             seen.insert(operand.to_owned());
@@ -337,7 +366,7 @@ impl Compiled {
             Value::Absent => None,
         };
         let is_there = text.is_some();
-        let matches = || text.is_some_and(|t| self.regex.as_ref().is_some_and(|r| r.is_match(t)));
+        let matches = || text.is_some_and(|t| self.regex.as_ref().is_some_and(|r| r.matches(t)));
         match self.constraint.comparison {
             Comparison::Exists => is_there,
             Comparison::Absent => !is_there,

@@ -323,6 +323,7 @@ impl Leader {
             })
         };
         let mut changes: Vec<TaskChange> = keys.iter().filter_map(change).collect();
+        self.mind.moved += changes.len();
         // However many they are, no record is large.
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(limits::MOVES));

@@ -4,9 +4,14 @@ use super::{Leader, Step};
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
 use std::collections::BTreeSet;
+use tepui_proto::control::ModuleKind;
 use tepui_proto::{
-    AgentId, FrameworkId, Incarnation, OfferId, RequestId, TaskKey, Timestamp, TurnNumber,
+    AgentId, Digest, FrameworkId, Incarnation, OfferId, RequestId, TaskKey, Timestamp, TurnNumber,
+    limits,
 };
+
+/// Tasks that change their state in one batch before what else is due waits for the next.
+const MOVED: usize = 20 * limits::MOVES;
 
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +44,8 @@ pub(super) enum Deadline {
     Inverse,
     /// Guarantees that are still owed are looked at again.
     Preempt,
+    /// An agent's verdict on a module is late.
+    Check(Digest, ModuleKind, AgentId),
     /// Offers that are kept while others wait are taken back.
     Kept,
     /// There is more to be done than one batch was to do.
@@ -76,6 +83,7 @@ impl Deadlines {
 
 impl Leader {
     pub(super) fn fire_deadlines(&mut self, step: &mut Step<'_>) {
+        self.mind.moved = 0;
         while let Some(deadline) = self.mind.deadlines.pop_due(step.now) {
             match deadline {
                 Deadline::Offer(id) => self.on_offer_expired(step.now, id),
@@ -102,9 +110,29 @@ impl Leader {
                 Deadline::Sweep => self.sweep_blobs(step),
                 // Settling looks.
                 Deadline::Preempt | Deadline::Cycle | Deadline::Inverse | Deadline::GoOn => {}
+                Deadline::Check(digest, kind, agent) => {
+                    self.on_check_late(step, (digest, kind), agent);
+                }
                 Deadline::Kept => self.take_back_kept(step.now),
                 Deadline::Look => self.mind.all_dirty = true,
             }
+            if self.mind.moved > MOVED {
+                // One batch has to fit the journal: the rest is due in the next.
+                return self.mind.deadlines.set(step.now, Deadline::GoOn);
+            }
+        }
+    }
+
+    /// Forgets the deadlines of a framework that is over.
+    pub(super) fn clear_deadlines(&mut self, id: FrameworkId) {
+        let timers = self.state.frameworks.get(&id).map(|framework| framework.timers.clone());
+        for (name, at) in timers.unwrap_or_default() {
+            self.mind.deadlines.clear(at, Deadline::Timer(id, name));
+        }
+        let filters = self.mind.filters.range((id, AgentId(0))..=(id, AgentId(u32::MAX)));
+        for (key, until) in filters.map(|(key, until)| (*key, *until)).collect::<Vec<_>>() {
+            self.mind.filters.remove(&key);
+            self.mind.deadlines.clear(until, Deadline::Filter(id, key.1));
         }
     }
 

@@ -23,6 +23,7 @@ struct Meter<'a> {
     names: usize,
     sends: usize,
     wants: usize,
+    constraints: usize,
     patterns: BTreeSet<&'a str>,
     /// Calls and operations that may be refused, each with an event.
     refusable: usize,
@@ -50,6 +51,7 @@ impl<'a> Meter<'a> {
             Call::Want(wants) => {
                 let wants = wants.as_deref().unwrap_or_default();
                 self.wants += wants.len();
+                self.constraints += wants.iter().map(|want| want.constraints.len()).sum::<usize>();
                 self.patterns.extend(wants.iter().flat_map(|want| patterns(&want.constraints)));
                 self.refusable += 1;
             }
@@ -102,13 +104,14 @@ impl<'a> Meter<'a> {
             (self.names, limits::NAMES, "names of offers, tasks, roles and results"),
             (self.sends, limits::SENDS, "messages to tasks"),
             (self.wants, limits::TURN_WANTS, "wants in all"),
+            (self.constraints, limits::TURN_CONSTRAINTS, "constraints of wants in all"),
             (self.patterns.len(), limits::PATTERNS, "different regular expressions"),
         ];
         bounds.into_iter().try_for_each(within)
     }
 
     /// What the framework has already counts as well.
-    fn check_with(&self, framework: &Framework) -> Result<(), String> {
+    fn check_with(&self, framework: &Framework, told: &[u64]) -> Result<(), String> {
         let set = framework.timers.keys().map(String::as_str);
         let timers: BTreeSet<&str> = set.chain(self.timers.iter().copied()).collect();
         if let Some(long) = timers.iter().find(|name| name.len() > limits::KEY_BYTES) {
@@ -118,8 +121,9 @@ impl<'a> Meter<'a> {
                 limits::KEY_BYTES
             ));
         }
-        let rang = framework.queue.count(Class::Timers).entries;
-        let refused = framework.queue.count(Class::Refusals).entries;
+        // What the turn that is answered has told leaves the queue with the answer.
+        let rang = framework.queue.untold(Class::Timers, told);
+        let refused = framework.queue.untold(Class::Refusals, told);
         // Who has less to be told than that cannot have made too much.
         let refusable = if self.refusable > 0 { refused + self.refusable } else { 0 };
         let timed = if self.timers.is_empty() { 0 } else { timers.len() + rang };
@@ -152,7 +156,9 @@ impl Leader {
         let meter = Meter::read(calls);
         meter.check()?;
         let Some(framework) = self.state.frameworks.get(&id) else { return Ok(()) };
-        meter.check_with(framework)?;
+        let hosted = self.mind.frameworks.get(&id).and_then(|mind| mind.hosted.as_ref());
+        let told = hosted.and_then(|hosted| hosted.in_flight.as_ref()).map(|turn| &turn.seen);
+        meter.check_with(framework, told.map_or(&[], Vec::as_slice))?;
         check_writes(framework, calls)
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct FrameworkMind {
     pub(super) hosted: Option<Hosted>,
     /// Not before.
     pub(super) restart_at: Timestamp,
+    /// Agents that have failed its scheduler: until when they are avoided, and for how long they were.
+    pub(super) avoid: BTreeMap<AgentId, (Timestamp, u64)>,
     /// Offers that it was not told of yet.
     pub(super) new_offers: BTreeSet<OfferId>,
     pub(super) rescinded: Vec<OfferId>,
@@ -164,6 +166,8 @@ pub(crate) struct Mind {
     pub(super) kept_after: OfferId,
     /// Where the stops of tasks go on: of frameworks that stop, after which task.
     pub(super) stops: BTreeMap<FrameworkId, Option<TaskId>>,
+    /// Tasks that were moved since this settling began.
+    pub(super) moved: usize,
 }
 
 impl Default for Mind {
@@ -204,6 +208,7 @@ impl Mind {
             kept_at: None,
             kept_after: OfferId::default(),
             stops: BTreeMap::new(),
+            moved: 0,
         }
     }
 
@@ -232,6 +237,14 @@ impl FrameworkMind {
         if self.notes.len() > NOTES {
             self.notes.pop_front();
         }
+    }
+
+    /// Agents that its scheduler is not to be placed on, if there is another. Those that are so no more are forgotten.
+    pub(super) fn avoided(&mut self, now: Timestamp) -> BTreeSet<AgentId> {
+        let long_ago = DurationMs(2 * limits::AVOID_MS_MAX);
+        self.avoid.retain(|_, (until, _)| until.after(long_ago) > now);
+        let avoided = self.avoid.iter().filter(|(_, (until, _))| *until > now);
+        avoided.map(|(agent, _)| *agent).collect()
     }
 
     /// Whether there is more to tell than one turn has room for.

@@ -154,6 +154,11 @@ impl Leader {
         self.mind.deadlines.first()
     }
 
+    /// The time of the last entry, which is that of this batch or shortly before.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.state.now()
+    }
+
     /// How many deadlines are set.
     pub fn deadlines(&self) -> usize {
         self.mind.deadlines.len()
@@ -299,6 +304,7 @@ impl Leader {
             let Some(framework) = self.state.frameworks.get(&id) else { continue };
             if framework.phase == FrameworkPhase::Stopping && framework.live == 0 {
                 let message = String::new();
+                self.clear_deadlines(id);
                 self.propose(
                     step,
                     EntryKind::FrameworkMoved {

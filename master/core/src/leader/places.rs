@@ -7,10 +7,10 @@ use super::Leader;
 use crate::ledger::Ledger;
 use std::collections::BTreeSet;
 use tepui_proto::roles::AgentMode;
-use tepui_proto::{AgentId, Resources};
+use tepui_proto::{AgentId, Resources, limits};
 
 /// Agents that schedulers can be placed on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Places {
     /// By the CPU that is held by schedulers out of what is held back.
     by_load: BTreeSet<(u64, AgentId)>,
@@ -22,17 +22,33 @@ impl Leader {
     /// Those that are here and that no operator has taken out.
     pub(super) fn places(&self) -> Places {
         let here = self.mind.sessions.keys().copied();
-        let open = here.filter(|id| self.state.mode(*id) == AgentMode::Active);
+        let hosts = |id: &AgentId| self.mind.hosting.get(id).map_or(0, BTreeSet::len);
+        let open = here.filter(|id| {
+            self.state.mode(*id) == AgentMode::Active
+                && hosts(id) < limits::CELL_SCHEDULERS as usize
+        });
         Places {
             by_load: open.map(|id| (load(&self.state.ledger, id), id)).collect(),
-            misses: [Vec::new(), Vec::new()],
+            ..Places::default()
         }
     }
 }
 
 impl Places {
-    /// An agent with so much room, and whether that is held back.
-    pub(super) fn find(&mut self, ledger: &Ledger, need: &Resources) -> Option<(AgentId, bool)> {
+    /// An agent with so much room, and whether that is held back; one to be avoided only where there is no other.
+    pub(super) fn find(
+        &mut self,
+        ledger: &Ledger,
+        need: &Resources,
+        avoid: &BTreeSet<AgentId>,
+    ) -> Option<(AgentId, bool)> {
+        if !avoid.is_empty() {
+            let others = self.by_load.iter().filter(|(_, id)| !avoid.contains(id)).copied();
+            let mut others = Self { by_load: others.collect(), ..Self::default() };
+            if let Some(found) = others.find(ledger, need, &BTreeSet::new()) {
+                return Some(found);
+            }
+        }
         let held_back = self.find_in(ledger, need, true).map(|id| (id, true));
         held_back.or_else(|| self.find_in(ledger, need, false).map(|id| (id, false)))
     }
@@ -73,10 +89,12 @@ impl Places {
         self.by_load.iter().find(has_room).map(|(_, id)| *id)
     }
 
-    /// A scheduler was placed; until then the agent had this load.
-    pub(super) fn moved(&mut self, ledger: &Ledger, agent: AgentId, before: u64) {
+    /// A scheduler was placed; until then the agent had this load. One with as many as a cell takes is no place any more.
+    pub(super) fn moved(&mut self, ledger: &Ledger, agent: AgentId, before: u64, hosts: usize) {
         self.by_load.remove(&(before, agent));
-        self.by_load.insert((load(ledger, agent), agent));
+        if hosts < limits::CELL_SCHEDULERS as usize {
+            self.by_load.insert((load(ledger, agent), agent));
+        }
     }
 }
 

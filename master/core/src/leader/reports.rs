@@ -5,7 +5,7 @@ use crate::effect::Effect;
 use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
 use crate::state::{Class, Count, Task};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{MasterMessage, Report, ReportBody};
 use tepui_proto::{
     AgentId, FrameworkId, Reason, ReportSeq, TaskKey, TaskState, TaskStatus, Timestamp, limits,
@@ -45,7 +45,7 @@ impl Leader {
                 ReportBody::Status(status) => {
                     if state.may_become(status.state) {
                         states.insert(&report.key, status.state);
-                        let mut status = held_to(status, &report.key);
+                        let mut status = held_to(status, &report.key, task);
                         if task.status.state == TaskState::Killing
                             && (status.state, status.reason)
                                 == (TaskState::Killed, Reason::KillRequested)
@@ -126,9 +126,13 @@ impl Leader {
     }
 }
 
-/// What an agent says of a task, held to the task's own name and to a bounded message.
-fn held_to(status: &TaskStatus, key: &TaskKey) -> TaskStatus {
+/// What an agent says of a task, held to the task's own name, a bounded message, and the outputs that it was to put out.
+fn held_to(status: &TaskStatus, key: &TaskKey, task: &Task) -> TaskStatus {
     let mut status = TaskStatus { task: key.task.clone(), ..status.clone() };
     cut(&mut status.message);
+    let asked = task.live.iter().flat_map(|live| &live.spec.outputs);
+    let mut asked: BTreeSet<&str> = asked.map(|output| output.blob.as_str()).collect();
+    let is_finished = status.state == TaskState::Finished;
+    status.outputs.retain(|output| is_finished && asked.remove(output.name.as_str()));
     status
 }

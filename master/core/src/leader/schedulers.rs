@@ -7,6 +7,7 @@ use super::{Leader, Step, cut};
 use crate::effect::Effect;
 use crate::entry::EntryKind;
 use crate::refusal::{Code, Refusal};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::events::StartCause;
@@ -64,13 +65,14 @@ impl Leader {
                 framework.submission.memory_bytes,
             );
             let places = places.get_or_insert_with(|| self.places());
-            let mut place = places.find(&self.state.ledger, &need);
+            let avoid = self.mind.framework(id).avoided(step.now);
+            let mut place = places.find(&self.state.ledger, &need, &avoid);
             if place.is_none() && hopeless.as_ref().is_none_or(|less| !need.contains(less)) {
                 // Schedulers go before offers: what is only on offer is theirs to have.
                 if let Some(agent) = places.find_offered(&self.state.ledger, &need) {
                     self.rescind_agent(agent);
                     places.freed();
-                    place = places.find(&self.state.ledger, &need);
+                    place = places.find(&self.state.ledger, &need, &avoid);
                 } else {
                     hopeless = Some(need.clone());
                 }
@@ -83,7 +85,8 @@ impl Leader {
             };
             let before = load(&self.state.ledger, agent);
             self.begin_instance(step, id, (agent, held_back, need));
-            places.moved(&self.state.ledger, agent, before);
+            let hosts = self.mind.hosting.get(&agent).map_or(0, BTreeSet::len);
+            places.moved(&self.state.ledger, agent, before, hosts);
         }
     }
 
@@ -130,7 +133,7 @@ impl Leader {
             beginning,
             in_flight: None,
             has_answered: false,
-            told: std::collections::BTreeSet::new(),
+            told: BTreeSet::new(),
         };
         self.mind.framework(id).hosted = Some(hosted);
         self.mind.hosting.entry(agent).or_default().insert(id);
@@ -178,6 +181,9 @@ impl Leader {
             FromScheduler::Failed { failure, message, log, .. } => {
                 self.note_log(step.now, id, &log);
                 let message = format!("{}: {message}", failure.code());
+                if !failure.is_tenants() {
+                    self.avoid_host(step.now, id);
+                }
                 self.end_instance(step, id, (failure.is_tenants(), &message));
             }
         }
@@ -218,8 +224,19 @@ impl Leader {
             .and_then(|hosted| hosted.in_flight.as_ref())
             .is_some_and(|turn| turn.mark.incarnation == incarnation && turn.mark.number == number);
         if late {
+            self.avoid_host(step.now, id);
             self.end_instance(step, id, (false, "no answer to a turn came in time"));
         }
+    }
+
+    /// Its agent has failed a scheduler, which goes to another for a while, if there is one.
+    fn avoid_host(&mut self, now: Timestamp, id: FrameworkId) {
+        let mind = self.mind.framework(id);
+        let Some(agent) = mind.hosted.as_ref().map(|hosted| hosted.agent) else { return };
+        let (until, span) = mind.avoid.get(&agent).copied().unwrap_or((now, limits::AVOID_MS / 2));
+        let is_over = until.after(DurationMs(limits::AVOID_MS_MAX)) < now;
+        let span = if is_over { limits::AVOID_MS } else { (2 * span).min(limits::AVOID_MS_MAX) };
+        mind.avoid.insert(agent, (now.after(DurationMs(span)), span));
     }
 
     fn is_current(&self, id: FrameworkId, incarnation: Incarnation) -> bool {

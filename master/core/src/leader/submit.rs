@@ -1,5 +1,6 @@
 //! What tenants submit and ask for: frameworks, modules to be judged, stops and kills.
 
+use super::deadlines::Deadline;
 use super::mind::Check;
 use super::{Leader, Step, reply};
 use crate::effect::{Effect, Effects, ReplyBody};
@@ -208,6 +209,8 @@ impl Leader {
         if let Some(check) = self.mind.checks.get_mut(&(digest, kind)) {
             check.agent = Some(agent);
         }
+        let late = self.now().after(DurationMs(limits::CHECK_MS));
+        self.mind.deadlines.set(late, Deadline::Check(digest, kind, agent));
         fx.orders.push(Effect::Send {
             connection,
             message: MasterMessage::CheckModule { digest, kind },
@@ -257,13 +260,27 @@ impl Leader {
                     .unwrap_or(Code::ModuleInvalid);
                 self.end_check(digest, kind, &Refusal::new(code, message), step.fx);
             }
-            ModuleVerdict::Unknown(_) => {
-                if let Some(Check { agent, tried, .. }) = self.mind.checks.get_mut(&(digest, kind))
-                {
-                    tried.extend(agent.take());
-                    self.ask_for_verdict(digest, kind, step.fx);
-                }
-            }
+            ModuleVerdict::Unknown(_) => self.ask_another(step, digest, kind),
+        }
+    }
+
+    fn ask_another(&mut self, step: &mut Step<'_>, digest: Digest, kind: ModuleKind) {
+        if let Some(Check { agent, tried, .. }) = self.mind.checks.get_mut(&(digest, kind)) {
+            tried.extend(agent.take());
+            self.ask_for_verdict(digest, kind, step.fx);
+        }
+    }
+
+    /// An agent that was asked has not answered in time.
+    pub(super) fn on_check_late(
+        &mut self,
+        step: &mut Step<'_>,
+        (digest, kind): (Digest, ModuleKind),
+        agent: AgentId,
+    ) {
+        let asked = self.mind.checks.get(&(digest, kind)).and_then(|check| check.agent);
+        if asked == Some(agent) {
+            self.ask_another(step, digest, kind);
         }
     }
 

@@ -37,7 +37,7 @@ impl Leader {
 
     fn forget_agents(&mut self, step: &mut Step<'_>) {
         let away = DurationMs(limits::AGENT_FORGOTTEN_MS);
-        let old = self.idle_agents().filter(|(_, agent)| step.now.since(agent.joined_at) > away);
+        let old = self.idle_agents().filter(|(_, agent)| step.now.since(agent.away_since) > away);
         let old: Vec<AgentId> = old.map(|(id, _)| id).take(limits::MOVES).collect();
         for id in old {
             self.forget_agent(step, id);
@@ -46,7 +46,7 @@ impl Leader {
 
     /// Makes room for an agent where there are as many as may be. False if none can be forgotten.
     pub(super) fn forget_oldest_agent(&mut self, step: &mut Step<'_>) -> bool {
-        let oldest = self.idle_agents().min_by_key(|(_, agent)| agent.joined_at);
+        let oldest = self.idle_agents().min_by_key(|(_, agent)| agent.away_since);
         let Some(id) = oldest.map(|(id, _)| id) else { return false };
         self.forget_agent(step, id);
         true

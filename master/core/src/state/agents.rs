@@ -9,6 +9,9 @@ use tepui_proto::{
     AgentHandle, AgentId, LaunchNumber, Life, ReportSeq, Resources, TaskKey, Timestamp,
 };
 
+/// By how much the numbers of an agent that was forgotten and comes back begin above its mark.
+const FORGOTTEN_LAUNCHES: u64 = 1 << 20;
+
 /// An agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Agent {
@@ -36,6 +39,8 @@ pub struct Agent {
     pub launches: BTreeMap<LaunchNumber, TaskKey>,
     /// When it last said hello.
     pub joined_at: Timestamp,
+    /// Since when it is unreachable, if it is.
+    pub away_since: Timestamp,
 }
 
 impl Agent {
@@ -104,6 +109,7 @@ impl State {
             reported: ReportSeq(0),
             launches: BTreeMap::new(),
             joined_at: self.now,
+            away_since: self.now,
         };
         self.digest.add(&agent.mark(id));
         self.agents.insert(id, agent);
@@ -124,7 +130,11 @@ impl State {
             agent.version.clone_from(&joined.version);
             agent.attributes.clone_from(&joined.attributes);
             agent.domain.clone_from(&joined.domain);
-            agent.last_launch = agent.last_launch.max(joined.launch_mark);
+            // An agent that was forgotten may have fenced launches above its mark.
+            let is_new = agent.last_launch == LaunchNumber(0) && joined.launch_mark.0 > 0;
+            let gap = if is_new { FORGOTTEN_LAUNCHES } else { 0 };
+            let mark = LaunchNumber(joined.launch_mark.0.saturating_add(gap));
+            agent.last_launch = agent.last_launch.max(mark);
             agent.reachable = true;
             agent.joined_at = now;
         });
@@ -132,7 +142,11 @@ impl State {
     }
 
     pub(super) fn apply_unreachable(&mut self, id: AgentId) {
-        self.with_agent(id, |agent| agent.reachable = false);
+        let now = self.now;
+        self.with_agent(id, |agent| {
+            agent.reachable = false;
+            agent.away_since = now;
+        });
     }
 
     /// Nothing is on it, nothing was made of it, and it has been away for long.

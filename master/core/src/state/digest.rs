@@ -16,6 +16,13 @@ impl StateDigest {
         self.0 = self.0.wrapping_sub(hash(object));
     }
 
+    /// For another object that is looked at in parts.
+    pub(super) fn of<T: Serialize>(objects: impl IntoIterator<Item = T>) -> Self {
+        let mut sum = Self::default();
+        objects.into_iter().for_each(|object| sum.add(&object));
+        sum
+    }
+
     pub(super) fn sum(self) -> u128 {
         self.0
     }

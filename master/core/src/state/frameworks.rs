@@ -92,6 +92,10 @@ pub struct Framework {
     pub ended: VecDeque<TaskId>,
     /// How many are in each state; of the final ones, all that ever were.
     pub counts: BTreeMap<TaskState, u64>,
+    /// The sum of what is wanted, suppressed and timed, kept as it changes: it may be large, and most changes of a
+    /// framework leave it as it is.
+    #[serde(skip)]
+    pub(super) demand: StateDigest,
     /// What the records of live tasks take; follows from them.
     #[serde(skip)]
     pub(crate) live_bytes: usize,
@@ -161,9 +165,52 @@ impl Framework {
     /// After it was read: what follows from the rest.
     pub(super) fn recount(&mut self) {
         self.queue.recount();
+        self.demand = self.demand_anew();
         self.live_bytes = self.tasks.values().filter_map(Task::live_weight).sum();
         let ended = self.tasks.values().filter(|task| task.live.is_none());
         self.ended_bytes = ended.map(Task::ended_weight).sum();
+    }
+
+    fn demand_anew(&self) -> StateDigest {
+        let mut sum = StateDigest::of(self.wants.iter().flatten().map(|want| ("want", want)));
+        self.suppressed.iter().for_each(|role| sum.add(&("suppressed", role)));
+        self.timers.iter().for_each(|timer| sum.add(&("timer", timer)));
+        sum
+    }
+
+    pub(super) fn set_wants(&mut self, wants: Option<Vec<Want>>) {
+        self.wants.iter().flatten().for_each(|want| self.demand.remove(&("want", want)));
+        self.wants = wants;
+        self.wants.iter().flatten().for_each(|want| self.demand.add(&("want", want)));
+    }
+
+    /// One unit less of a want is wanted.
+    pub(super) fn launched_for(&mut self, id: u32) {
+        let mut wants = self.wants.iter_mut().flatten();
+        if let Some(want) = wants.find(|want| want.id == id) {
+            self.demand.remove(&("want", &*want));
+            want.count = want.count.saturating_sub(1);
+            self.demand.add(&("want", &*want));
+        }
+    }
+
+    pub(super) fn set_suppressed(&mut self, roles: BTreeSet<Role>) {
+        self.suppressed.iter().for_each(|role| self.demand.remove(&("suppressed", role)));
+        self.suppressed = roles;
+        self.suppressed.iter().for_each(|role| self.demand.add(&("suppressed", role)));
+    }
+
+    /// No time takes the timer away. Says whether there was one.
+    pub(super) fn set_timer(&mut self, name: &str, at: Option<Timestamp>) -> bool {
+        let before = self.timers.remove_entry(name);
+        if let Some((name, at)) = &before {
+            self.demand.remove(&("timer", (name, at)));
+        }
+        if let Some(at) = at {
+            self.demand.add(&("timer", (name, at)));
+            self.timers.insert(name.to_owned(), at);
+        }
+        before.is_some()
     }
 
     /// Counts a task in another state than before.
@@ -178,12 +225,17 @@ impl Framework {
         let counts =
             (self.failures, self.live as u64, self.blobs.len() as u64, self.queue.len() as u64);
         let life = (self.phase, self.incarnation, self.turns, self.next_event);
-        let demand = (&self.wants, &self.suppressed, &self.timers);
+        let demand = (self.wants.is_some(), self.demand);
         ("framework", self.submission.framework, life, counts, demand, self.submission.scheduler)
     }
 
+    /// Without what is kept as it changes.
     pub(super) fn digest_all(&self, digest: &mut StateDigest) {
         let id = self.submission.framework;
+        if self.demand != self.demand_anew() {
+            // So that the sum is another, whatever else is in it.
+            digest.add(&("the demand that is kept is not the framework's", id));
+        }
         digest.add(&self.mark());
         self.tasks.values().for_each(|task| digest.add(&task.mark(id)));
         self.keys.iter().for_each(|(key, value)| digest.add(&("key", id, key, value)));
@@ -269,6 +321,7 @@ impl State {
             live: 0,
             ended: VecDeque::new(),
             counts: BTreeMap::new(),
+            demand: StateDigest::default(),
             live_bytes: 0,
             ended_bytes: 0,
             submitted_at: self.now,
@@ -376,8 +429,10 @@ impl State {
             if phase == FrameworkPhase::Ended {
                 framework.ended_at = Some(now);
                 framework.queue.clear();
-                framework.timers.clear();
-                framework.wants = Some(Vec::new());
+                for name in framework.timers.keys().cloned().collect::<Vec<_>>() {
+                    framework.set_timer(&name, None);
+                }
+                framework.set_wants(Some(Vec::new()));
             }
         });
         if phase == FrameworkPhase::Ended {

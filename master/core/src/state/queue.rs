@@ -120,14 +120,11 @@ impl Queue {
         self.counts.get(&class).copied().unwrap_or_default()
     }
 
-    /// Names of timers that rang.
-    pub fn timers(&self) -> impl Iterator<Item = &str> {
-        // Mostly there is none; then nothing is looked at.
-        let some = self.count(Class::Timers).entries > 0;
-        some.then(|| self.events.values()).into_iter().flatten().filter_map(|event| match event {
-            Waiting::Timer(name) => Some(name.as_str()),
-            Waiting::Update(_) | Waiting::Message(_) | Waiting::Refusal(_) => None,
-        })
+    /// Those of a class that are not among these, which a turn has told.
+    pub fn untold(&self, class: Class, told: &[u64]) -> usize {
+        let of_class =
+            |seq: &&u64| self.events.get(seq).is_some_and(|event| event.class() == class);
+        self.count(class).entries - told.iter().filter(of_class).count()
     }
 
     pub(super) fn clear(&mut self) {
@@ -205,7 +202,7 @@ impl State {
 
     pub(super) fn apply_timer(&mut self, id: FrameworkId, name: &str) {
         self.with_framework(id, |framework| {
-            if framework.timers.remove(name).is_some() {
+            if framework.set_timer(name, None) {
                 framework.wait(Waiting::Timer(name.to_owned()));
             }
         });

@@ -40,17 +40,17 @@ impl State {
             }
             for timer in &turn.timers {
                 match timer {
-                    TimerChange::Set(name, at) => framework.timers.insert(name.clone(), *at),
-                    TimerChange::Cancel(name) => framework.timers.remove(name),
+                    TimerChange::Set(name, at) => framework.set_timer(name, Some(*at)),
+                    TimerChange::Cancel(name) => framework.set_timer(name, None),
                 };
             }
             match &turn.wants {
                 None => {}
-                Some(Demand::Anything) => framework.wants = None,
-                Some(Demand::Only(wants)) => framework.wants = Some(wants.clone()),
+                Some(Demand::Anything) => framework.set_wants(None),
+                Some(Demand::Only(wants)) => framework.set_wants(Some(wants.clone())),
             }
             if let Some(suppressed) = &turn.suppressed {
-                framework.suppressed = suppressed.iter().cloned().collect();
+                framework.set_suppressed(suppressed.iter().cloned().collect());
             }
             if let Some(completed) = &turn.completed {
                 framework.phase = FrameworkPhase::Stopping;
@@ -104,9 +104,8 @@ impl State {
             framework.live_bytes += task.live_weight().unwrap_or_default();
             framework.count(None, TaskState::Staging);
             framework.tasks.insert(task_id, task);
-            let wants = framework.wants.iter_mut().flatten();
-            if let Some(want) = wants.into_iter().find(|want| Some(want.id) == launch.want) {
-                want.count = want.count.saturating_sub(1);
+            if let Some(want) = launch.want {
+                framework.launched_for(want);
             }
         });
     }

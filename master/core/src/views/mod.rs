@@ -8,6 +8,7 @@ use crate::input::ConnectionId;
 use crate::leader::Leader;
 use crate::state::Task;
 use roles::amount;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use tepui_proto::api::{BlobView, ClusterView, EventView, FrameworkView, Page, TaskView};
 use tepui_proto::control::ModuleKind;
@@ -175,11 +176,13 @@ impl Leader {
         self.state.blobs.len() as u64
     }
 
-    /// The bytes of all blobs that a framework has names for.
-    pub fn named_bytes(&self, framework: FrameworkId) -> u64 {
-        let framework = self.state.frameworks.get(&framework);
-        let blobs = framework.into_iter().flat_map(|framework| framework.blobs.values());
-        blobs.fold(0, |bytes, blob| bytes.saturating_add(blob.size_bytes))
+    /// The bytes of the outputs that a framework has names for, each blob once.
+    pub fn output_bytes(&self, framework: FrameworkId) -> u64 {
+        let Some(framework) = self.state.frameworks.get(&framework) else { return 0 };
+        let kept = framework.outputs.iter().filter_map(|name| framework.blobs.get(name));
+        let blobs: BTreeMap<Digest, u64> =
+            kept.map(|blob| (blob.digest, blob.size_bytes)).collect();
+        blobs.values().fold(0, |bytes, size| bytes.saturating_add(*size))
     }
 
     /// What a module was accepted as.

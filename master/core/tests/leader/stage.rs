@@ -17,7 +17,7 @@ use tepui_proto::control::{
 use tepui_proto::events::{AgentInfo, Event, InverseOffer, Offer, Refusal as Refused, Request};
 use tepui_proto::roles::RoleChange;
 use tepui_proto::scheduler::{FromScheduler, ToScheduler, TurnMark, TurnUsage};
-use tepui_proto::tasks::Blob;
+use tepui_proto::tasks::{Blob, Output};
 use tepui_proto::{
     AgentId, Bundle, Call, Digest, DurationMs, FrameworkId, LaunchNumber, Life, OfferId, Reason,
     ReportSeq, RequestId, Resources, TaskId, TaskKey, TaskSpec, TaskState, TaskStatus, Tenant,
@@ -94,6 +94,15 @@ pub(crate) fn hello(resources: Resources) -> Hello {
         has_more_tasks: false,
         reports: Vec::new(),
     }
+}
+
+/// A task that puts these out.
+pub(crate) fn putting_out(id: &str, outputs: &[Blob]) -> TaskSpec {
+    let mut spec = task(id, 100);
+    spec.resources.disk_bytes = 1;
+    let output = |blob: &Blob| Output { path: "o".to_owned(), blob: blob.name.clone() };
+    spec.outputs = outputs.iter().map(output).collect();
+    spec
 }
 
 /// Of so many thousandths of a core, and enough memory for what tests run.
@@ -390,6 +399,16 @@ impl Stage {
         self.rest();
     }
 
+    /// Why a ticket was refused.
+    pub(crate) fn refused(&self, ticket: Ticket) -> String {
+        self.replies[&ticket].as_ref().unwrap_err().message.clone()
+    }
+
+    /// Timers that it was told of since this was last asked.
+    pub(crate) fn take_timers(&mut self, framework: FrameworkId) -> Vec<String> {
+        std::mem::take(&mut self.inboxes.get_mut(&framework).unwrap().timers)
+    }
+
     pub(crate) fn asked(&mut self) -> Vec<(ConnectionId, Digest)> {
         std::mem::take(&mut self.asked)
     }
@@ -409,6 +428,15 @@ impl Stage {
         };
         let (framework, request) = (self.names[&framework].clone(), Box::new(request));
         self.input(Input::RequestReceived { ticket, tenant, framework, request });
+    }
+
+    /// What is due next happens, if it is within this time; else the time passes.
+    pub(crate) fn settle_once(&mut self, ms: u64) {
+        let until = Timestamp(self.now.0 + ms);
+        self.now = self.now.max(self.leader.next_deadline().map_or(until, |due| due.min(until)));
+        let mut fx = Effects::default();
+        self.leader.settle(self.now, &mut fx);
+        self.perform(fx);
     }
 
     /// Lets time pass and what is due happen; nobody answers anything, and agents are heard.

@@ -99,7 +99,7 @@ async fn tricks(door: &Door) {
     assert_eq!(door.shut_on(&pretender).await, "tls-refused", "it is of another cluster");
     assert_eq!(door.shut_on(&door.identity(PeerRole::Master)).await, "peer-role");
 
-    let invalid = [9, 0, 0, 0, 1, 99, 99, 99, 99, 99, 99, 99, 99];
+    let invalid = [9, 0, 0, 0, tepui_proto::limits::WIRE_VERSION, 99, 99, 99, 99, 99, 99, 99, 99];
     for _ in 0..ROUNDS {
         // 4 GiB.
         assert_eq!(door.say(&[0xff; 4], false).await, "frame-too-large");
@@ -107,7 +107,10 @@ async fn tricks(door: &Door) {
         assert_eq!(door.say(&[0; 64], true).await, "frame-too-large");
         assert_eq!(door.say(&[3, 0, 0, 0, 200, 1, 2], true).await, "wire-version");
         assert_eq!(door.say(&invalid, true).await, "frame-invalid");
-        assert_eq!(door.say(&[100, 0, 0, 0, 1, 0], true).await, "frame-cut");
+        assert_eq!(
+            door.say(&[100, 0, 0, 0, tepui_proto::limits::WIRE_VERSION, 0], true).await,
+            "frame-cut"
+        );
         let fetch = AgentStream::Fetch(Digest([0; 32]));
         assert_eq!(door.tell(fetch, &[]).await, "unexpected-message");
         let heartbeat = [AgentMessage::Heartbeat];
@@ -133,7 +136,7 @@ async fn refused(door: &Door, hello: AgentMessage) -> String {
 
 /// Half a frame, or nothing at all, and then silence; all of it at once, since the master waits some seconds.
 async fn silences(door: &Door) {
-    let half = door.say(&[100, 0, 0, 0, 1, 0], false);
+    let half = door.say(&[100, 0, 0, 0, tepui_proto::limits::WIRE_VERSION, 0], false);
     let header = door.say(&[9, 0], false);
     let greeted = door.tell(AgentStream::Control, &[]);
     let mute = async {

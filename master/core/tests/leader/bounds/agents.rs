@@ -1,9 +1,11 @@
 //! Who may say what: an agent speaks for what is on it, about what it was asked, and in bounded words.
 
-use crate::stage::{Stage, hello, task, whole};
+use crate::stage::{Stage, hello, putting_out, task, whole};
 use tepui_master_core::Input;
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::control::{ModuleKind, ModuleVerdict, Report, ReportBody};
+use tepui_proto::scheduler::{FromScheduler, SchedulerFailure};
+use tepui_proto::tasks::Blob;
 use tepui_proto::{Digest, ReportSeq, TaskState, Tenant, limits};
 
 #[test]
@@ -85,6 +87,84 @@ fn an_agent_that_cannot_tell_is_not_asked_again_while_another_can() {
 }
 
 #[test]
+fn an_agent_that_does_not_judge_a_module_in_time_is_not_waited_for() {
+    let mut stage = Stage::new();
+    stage.agent("a", 1_000);
+    stage.agent("b", 1_000);
+    let (a, b) = (stage.connections["a"], stage.connections["b"]);
+    let (digest, kind) = (Digest([9; 32]), ModuleKind::CommandP1);
+    let ticket = stage.ticket();
+    stage.input(Input::BlobStored { ticket, digest, size_bytes: 10 });
+    let ticket = stage.ticket();
+    stage.input(Input::ModuleCheckRequested { ticket, digest, kind });
+    assert_eq!(stage.asked(), [(a, digest)]);
+    stage.pass(limits::CHECK_MS - 10);
+    assert_eq!(stage.asked(), []);
+    stage.pass(20);
+    assert_eq!(stage.asked(), [(b, digest)]);
+    stage.pass(limits::CHECK_MS + 10);
+    assert_eq!(stage.asked(), [], "nobody is left to ask");
+    assert!(stage.refused(ticket).contains("no agent"), "and whoever asked is told");
+}
+
+#[test]
+fn an_output_that_a_task_was_not_to_put_out_is_not_taken_from_its_agent() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    let blob = |name: &str| Blob { name: name.to_owned(), digest: Digest([3; 32]), size_bytes: 1 };
+    let asked = [blob("asked")];
+    stage.run(framework, vec![putting_out("t", &asked), putting_out("u", &asked)]);
+    let said = vec![blob("asked"), blob("asked"), blob(&"x".repeat(1 << 20)), blob("other")];
+    stage.report_with("t", TaskState::Finished, said.clone());
+    stage.report_with("u", TaskState::Failed, said);
+    let key = |task: &str| tepui_proto::TaskKey { framework, task: task.into() };
+    let outputs = |task| stage.leader.state().task(&key(task)).unwrap().status.outputs.clone();
+    assert_eq!((outputs("t"), outputs("u")), (vec![blob("asked")], Vec::new()));
+}
+
+#[test]
+fn a_scheduler_goes_to_another_agent_than_the_one_that_failed_it() {
+    let mut stage = Stage::new();
+    stage.agent("a", 1_000);
+    stage.agent("b", 1_000);
+    let framework = stage.framework("f", &["x"]);
+    let host = |stage: &Stage| {
+        let instance = stage.leader.state().framework(framework).unwrap().instance.clone();
+        instance.map(|instance| instance.agent)
+    };
+    let first = host(&stage).unwrap();
+    let fail = |stage: &mut Stage| {
+        stage.say_and_wait(framework);
+        let mark = stage.inbox(framework).mark.unwrap();
+        let frame = FromScheduler::Failed {
+            mark: Some(mark),
+            failure: SchedulerFailure::Agent,
+            message: "no room".to_owned(),
+            log: Vec::new(),
+        };
+        let incarnation = mark.incarnation;
+        stage.input(Input::SchedulerSaid { framework, incarnation, frame });
+        stage.pass(100);
+    };
+    fail(&mut stage);
+    let second = host(&stage).unwrap();
+    assert_ne!(second, first);
+    // Where every agent has failed it, it goes where there is room all the same.
+    fail(&mut stage);
+    assert!(host(&stage).is_some());
+    assert_eq!(stage.leader.state().framework(framework).unwrap().failures, 0);
+}
+
+#[test]
+fn an_agent_that_was_here_for_long_and_left_a_moment_ago_is_not_forgotten() {
+    let mut stage = Stage::new();
+    stage.agent("a", 1_000);
+    stage.pass(2 * limits::AGENT_FORGOTTEN_MS);
+    stage.disconnect("a");
+    stage.pass(limits::AGENT_FORGOTTEN_MS / 2);
+    assert!(stage.leader.state().agent_id("a").is_some());
+}
+
+#[test]
 fn what_an_agent_says_of_itself_is_bounded() {
     let mut stage = Stage::new();
     let long = || "x".repeat(limits::HOST_BYTES + 1);
@@ -151,7 +231,8 @@ fn an_agent_that_was_away_for_long_with_nothing_on_it_is_forgotten() {
         ..hello(whole(1_000))
     };
     let id = stage.agent_with("a", back);
-    assert_eq!(stage.leader.state().agent(id).unwrap().last_launch.0, 41);
+    let last = stage.leader.state().agent(id).unwrap().last_launch.0;
+    assert!(last > 41 + 1_000, "above whatever it may have fenced: {last}");
 }
 
 #[test]

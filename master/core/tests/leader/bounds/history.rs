@@ -1,6 +1,6 @@
 //! What is remembered, for how long, and at whose cost.
 
-use crate::stage::{Stage, task};
+use crate::stage::{Stage, putting_out, task};
 use tepui_master_core::Input;
 use tepui_proto::tasks::Blob;
 use tepui_proto::{Call, Digest, TaskState, limits};
@@ -51,7 +51,8 @@ fn records_of_ended_tasks_are_bounded_in_bytes() {
         .collect();
     for round in 0..20 {
         stage.pass(1_000);
-        stage.run(framework, (0..10).map(|n| task(&format!("t{round}-{n}"), 100)).collect());
+        let spec = |n| putting_out(&format!("t{round}-{n}"), &outputs);
+        stage.run(framework, (0..10).map(spec).collect());
         for n in 0..10 {
             stage.report_with(&format!("t{round}-{n}"), TaskState::Finished, outputs.clone());
         }
@@ -115,18 +116,19 @@ fn a_framework_is_told_when_names_of_its_outputs_are_forgotten() {
         let notes = stage.leader.event_views(&"acme".into(), "f", 0, 1_000).unwrap();
         notes.items.iter().filter(|note| note.kind == "outputs-forgotten").count()
     };
+    let blob = |name: String| Blob { name, digest: Digest([3; 32]), size_bytes: 1 };
     while named < limits::KEPT_OUTPUTS {
         let id = format!("t{named}");
+        let outputs: Vec<Blob> = (named..named + 256).map(|n| blob(format!("b{n}"))).collect();
         stage.pass(1_000);
-        stage.run(framework, vec![task(&id, 100)]);
-        let blob = |n| Blob { name: format!("b{n}"), digest: Digest([3; 32]), size_bytes: 1 };
-        stage.report_with(&id, TaskState::Finished, (named..named + 256).map(blob).collect());
+        stage.run(framework, vec![putting_out(&id, &outputs)]);
+        stage.report_with(&id, TaskState::Finished, outputs);
         named += 256;
     }
     assert_eq!(told(&stage), 0);
+    let last = vec![blob("last".to_owned())];
     stage.pass(1_000);
-    stage.run(framework, vec![task("last", 100)]);
-    let blob = Blob { name: "last".to_owned(), digest: Digest([3; 32]), size_bytes: 1 };
-    stage.report_with("last", TaskState::Finished, vec![blob]);
+    stage.run(framework, vec![putting_out("last", &last)]);
+    stage.report_with("last", TaskState::Finished, last);
     assert_eq!(told(&stage), 1);
 }

@@ -83,6 +83,26 @@ fn the_loss_of_an_agent_is_one_record_of_bounded_size() {
 }
 
 #[test]
+fn the_loss_of_many_agents_at_once_is_many_batches() {
+    let (mut stage, framework) = crowd(30, 900);
+    for n in 0..30 {
+        stage.disconnect(&format!("a{n}"));
+    }
+    let mut largest = 0;
+    for _ in 0..200 {
+        let before = stage.log.len();
+        stage.settle_once(100);
+        largest = largest.max(moves(&stage, before).iter().sum());
+    }
+    assert_eq!(stage.state_of(framework, "t0"), TaskState::Unreachable);
+    assert_eq!(stage.state_of(framework, "t26999"), TaskState::Unreachable);
+    assert!(
+        largest > 10 * limits::MOVES && largest <= 21 * limits::MOVES,
+        "{largest} in one batch"
+    );
+}
+
+#[test]
 fn launches_of_the_largest_records_leave_in_frames_that_fit() {
     let mut stage = Stage::new();
     stage.agent("a", 100_000_000);
