@@ -194,7 +194,7 @@ mod tests {
     use tokio::sync::watch;
 
     const KEY: Key = (Digest([7; 32]), ModuleKind::CommandP1);
-    const ENOUGH: Duration = Duration::from_secs(60);
+    const ENOUGH: Duration = Duration::from_mins(1);
 
     struct Fixture {
         folder: PathBuf,

@@ -59,6 +59,7 @@ impl<K: Ord> Lane<K> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "checks of the master have no owner")]
     fn owner(number: u64) -> Owner {
         Some(FrameworkId(number))
     }

@@ -117,7 +117,7 @@ fn compile_file(kind: ModuleKind, input: &Path, output: &Path) -> Result<(), Com
     }
     let compiled = compile(kind, &std::fs::read(input)?)?;
     // What is kept for the agent's journal is not for compiled modules.
-    let room = disk::room(output.parent().unwrap_or(Path::new(".")));
+    let room = disk::room(output.parent().unwrap_or_else(|| Path::new(".")));
     if compiled.len() as u64 > room {
         return Err(io::Error::from(io::ErrorKind::StorageFull).into());
     }

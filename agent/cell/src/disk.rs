@@ -109,7 +109,7 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(run: &RunCommand, shared: &Arc<Shared>) -> Self {
-        let near = Path::new(&run.stdout).parent().unwrap_or(Path::new("/")).to_owned();
+        let near = Path::new(&run.stdout).parent().unwrap_or_else(|| Path::new("/")).to_owned();
         Self {
             folder: run.sandbox.clone(),
             limit: run.disk_bytes,

@@ -1,6 +1,10 @@
 //! Tasks that fill their agent's disk, in every way there is; and what stays of them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests stand outside of them here")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests stand outside of them here"
+)]
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

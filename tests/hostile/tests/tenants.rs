@@ -1,10 +1,8 @@
 //! One tenant's scheduler says all that it may, as fast as it may; others are served meanwhile, and nothing ends.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
-
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use tepui_e2e::{Cluster, Folder, guest};
+use tepui_e2e::{Cluster, Folder};
 use tepui_hostile::{besieged, hostile};
 
 /// How long each goes on.
@@ -113,5 +111,4 @@ fn five_who_keep_every_offer_keep_nobody_from_being_served() {
     for name in &names {
         stop(&cluster, name);
     }
-    assert!(guest("hello.wasm").is_file());
 }

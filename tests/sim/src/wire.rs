@@ -60,6 +60,7 @@ pub enum Event {
 }
 
 /// A connection as both ends see it.
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that happens to a connection")]
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     /// Which agent dialled.

@@ -480,16 +480,14 @@ impl World {
                     self.send_down(connection, Down::StreamEnded(framework, incarnation));
                 }
             }
-            Effect::Reply { ticket, result } => match result {
-                Err(refusal) => self.acts.refused(ticket, &refusal),
-                Ok(_) => {
-                    if let Some(job) = ticket.0.checked_sub(100).filter(|job| *job < 100) {
-                        self.told_jobs.insert(job);
-                    }
-                    let leader = self.master.leader.as_ref();
-                    self.told = leader.map(|l| (self.master.log.len(), l.state().digest()));
+            Effect::Reply { ticket, result: Err(refusal) } => self.acts.refused(ticket, &refusal),
+            Effect::Reply { ticket, result: Ok(_) } => {
+                if let Some(job) = ticket.0.checked_sub(100).filter(|job| *job < 100) {
+                    self.told_jobs.insert(job);
                 }
-            },
+                let leader = self.master.leader.as_ref();
+                self.told = leader.map(|l| (self.master.log.len(), l.state().digest()));
+            }
             Effect::ForgetBlobs(_) => {}
         }
     }

@@ -213,9 +213,11 @@ const TEXTS: usize = 1_024;
 #[derive(Debug)]
 struct Pattern {
     regex: Regex,
-    #[expect(clippy::disallowed_types, reason = "many constraints share it, and it is a cache")]
-    seen: std::sync::Mutex<BTreeMap<String, bool>>,
+    seen: PatternVerdicts,
 }
+
+#[expect(clippy::disallowed_types, reason = "many constraints share it, and it is a cache")]
+type PatternVerdicts = std::sync::Mutex<BTreeMap<String, bool>>;
 
 impl Pattern {
     fn matches(&self, text: &str) -> bool {
@@ -250,7 +252,7 @@ impl Patterns {
             return known.clone();
         }
         let known = before.0.get(operand).cloned();
-        let made = |regex| Arc::new(Pattern { regex, seen: Default::default() });
+        let made = |regex| Arc::new(Pattern { regex, seen: PatternVerdicts::default() });
         let regex = known.unwrap_or_else(|| compile(operand).ok().map(made));
         self.0.insert(operand.to_owned(), regex.clone());
         regex

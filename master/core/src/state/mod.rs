@@ -135,7 +135,9 @@ impl State {
         modules: impl IntoIterator<Item = (Digest, Option<ModuleKind>, u64)>,
     ) -> Self {
         let mut state = Self::new();
-        entry::of_modules(modules).iter().for_each(|entry| state.apply(entry));
+        for entry in &entry::of_modules(modules) {
+            state.apply(entry);
+        }
         state
     }
 
