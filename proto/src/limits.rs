@@ -111,6 +111,9 @@ pub const TIMERS: usize = 1_000;
 pub const WANTS: usize = 1_000;
 /// A message between scheduler and task.
 pub const MESSAGE_BYTES: usize = 16 * KIB;
+/// Messages of one framework's tasks on one agent that the master has not committed yet: what others report there stands
+/// behind them.
+pub const AGENT_MESSAGE_BYTES: usize = 256 * KIB;
 /// Messages that wait for one task, or from one task.
 pub const MESSAGES_WAITING: usize = 64;
 /// The body of a request to a framework, and of its response.

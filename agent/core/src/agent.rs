@@ -76,6 +76,10 @@ pub struct Agent {
     pub(crate) cells: BTreeSet<Tenant>,
     /// Schedulers whose streams are open.
     pub(crate) schedulers: BTreeMap<FrameworkId, Hosted>,
+    /// Bytes of messages that wait for an acknowledgement, by framework.
+    pub(crate) unheard: BTreeMap<FrameworkId, usize>,
+    /// Tasks whose next message waits until fewer of their framework's do.
+    pub(crate) blocked: BTreeMap<FrameworkId, BTreeSet<LaunchNumber>>,
 }
 
 impl Agent {
@@ -89,6 +93,8 @@ impl Agent {
             live: BTreeMap::new(),
             cells: BTreeSet::new(),
             schedulers: BTreeMap::new(),
+            unheard: BTreeMap::new(),
+            blocked: BTreeMap::new(),
         }
     }
 
@@ -115,6 +121,11 @@ impl Agent {
         let mut effects = Effects::default();
         for launch in gone {
             effects.order(Effect::RemoveLogs(launch));
+        }
+        for report in agent.book.reports.values() {
+            if let ReportBody::Message(data) = &report.body {
+                *agent.unheard.entry(report.key.framework).or_default() += data.len();
+            }
         }
         agent.end_recovered(now, &mut effects);
         (agent, effects)
@@ -349,16 +360,25 @@ impl Agent {
     fn on_acknowledge(&mut self, now: Timestamp, seq: ReportSeq, effects: &mut Effects) {
         let seq = seq.min(self.book.last_report);
         let mut heard = Vec::new();
+        let mut frameworks = BTreeSet::new();
         for report in self.book.reports.range(..=seq).map(|(_seq, report)| report) {
-            if matches!(report.body, ReportBody::Message(_)) {
+            if let ReportBody::Message(data) = &report.body {
                 heard.push(report.launch);
+                frameworks.insert(report.key.framework);
+                if let Some(bytes) = self.unheard.get_mut(&report.key.framework) {
+                    *bytes = bytes.saturating_sub(data.len());
+                }
             }
         }
+        self.unheard.retain(|_, bytes| *bytes > 0);
         if self.book.reports.first_key_value().is_some_and(|(first, _report)| *first <= seq) {
             self.record(Record::Acknowledged(seq), effects);
         }
         for launch in heard {
             self.on_message_heard(now, launch, effects);
+        }
+        for framework in frameworks {
+            self.unblock(now, framework, effects);
         }
     }
 

@@ -361,11 +361,32 @@ impl Agent {
         else {
             return;
         };
+        let framework = live.key.framework;
+        let waiting = self.unheard.get(&framework).copied().unwrap_or(0);
+        if waiting >= limits::AGENT_MESSAGE_BYTES && !live.held.is_empty() {
+            self.blocked.entry(framework).or_default().insert(launch);
+            return;
+        }
         let Some((number, data)) = live.held.pop_front() else { return };
         live.unheard += 1;
+        *self.unheard.entry(framework).or_default() += data.len();
         let (tenant, key) = (live.tenant.clone(), live.key.clone());
         self.report(now, launch, key, ReportBody::Message(data), effects);
         self.tell_cell(&tenant, CellCommand::MessageStored { launch, number }, effects);
+    }
+
+    /// Fewer of a framework's messages wait: its tasks may go on, until as many wait again.
+    pub(crate) fn unblock(
+        &mut self,
+        now: Timestamp,
+        framework: tepui_proto::FrameworkId,
+        effects: &mut Effects,
+    ) {
+        let blocked = self.blocked.remove(&framework).unwrap_or_default();
+        for launch in blocked {
+            // Those for which there is no room still are put back.
+            self.take_message(now, launch, effects);
+        }
     }
 
     /// Ends a task: its report, its logs, its sandbox. Nothing leads back.

@@ -239,7 +239,9 @@ fn hint(reason: &str) -> Option<&'static str> {
         }
         "out-of-fuel" => "raise the limit with `--fuel`",
         "wall-time-exceeded" => "raise the limit with `--time`",
-        "disk-exceeded" => "raise the limit with `--disk`",
+        "disk-exceeded" => {
+            "raise the limit with `--disk`, or make fewer files: no disk has room for more than 65,536"
+        }
         "output-unavailable" => "see that the program writes every file that `--output` names",
         "input-unavailable" => "see `tepui blob ls`",
         "module-imports" => "build it with `--target wasm32-wasip1` or `--target wasm32-wasip2`",

@@ -15,6 +15,7 @@ mod agents;
 pub mod chance;
 pub mod invariants;
 pub mod job;
+mod jobs;
 mod links;
 pub mod machine;
 pub mod master;

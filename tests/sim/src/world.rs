@@ -5,24 +5,21 @@ use crate::invariants::{
     books, drained, events::Events, finality::Finality, launches::Launches, limits::Limits, pools,
     replicas,
 };
+use crate::jobs;
 use crate::machine::Machine;
 use crate::master::{Crash, Master};
 use crate::operator::Acts;
 use crate::wire::{Agenda, Down, Event, Link, Up};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_agent_core::Input as AgentInput;
-use tepui_master_core::{ConnectionId, Effect, Entry, Input, Ticket};
-use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
+use tepui_master_core::{ConnectionId, Effect, Entry, Input};
+use tepui_proto::api::FrameworkPhase;
 use tepui_proto::cell::CellEvent;
-use tepui_proto::control::{AgentMessage, MasterStream, ModuleKind};
+use tepui_proto::control::{AgentMessage, MasterStream};
 use tepui_proto::{Digest, FrameworkId, Tenant};
 
 pub(crate) const SCHEDULER: Digest = Digest([1; 32]);
 pub(crate) const TASK: Digest = Digest([2; 32]);
-
-fn job_name(job: u64) -> String {
-    format!("job-{job:03}")
-}
 
 /// How often what goes wrong, in a million messages or steps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +79,7 @@ pub struct World {
     steps: u64,
     /// Of them, those since time last went on.
     steps_at: u64,
-    submitted: u64,
+    pub(crate) submitted: u64,
     /// Inputs that came at one instant and were not handled yet.
     batch: Vec<Input>,
     /// What somebody was told is done: submitted jobs, and after how many records the state had which digest.
@@ -321,44 +318,13 @@ impl World {
         for job in 0..self.setup.jobs {
             let leader = self.master.leader.as_ref();
             let known = leader.is_some_and(|leader| {
-                leader.state().framework_named(&tenant, &job_name(job)).is_some()
+                leader.state().framework_named(&tenant, &jobs::name(job)).is_some()
             });
             assert!(known || !self.told_jobs.contains(&job), "job {job} was accepted, and is lost");
             if !known {
                 self.submit(job);
             }
         }
-    }
-
-    fn submit(&mut self, job: u64) {
-        let mut config = BTreeMap::from([("tasks".to_owned(), self.setup.tasks.to_string())]);
-        if job.is_multiple_of(2) {
-            config.insert("wants".to_owned(), "yes".to_owned());
-        }
-        match job % 4 {
-            // Large ones, that do not fit everywhere ...
-            0 => config.insert("cpu-milli".to_owned(), "1250".to_owned()),
-            // ... and some that make room for them.
-            2 => config.insert("revocable".to_owned(), "yes".to_owned()),
-            _ => None,
-        };
-        let spec = FrameworkSpec {
-            name: job_name(job),
-            roles: vec![format!("team-{}/job", job % 3)],
-            scheduler: SCHEDULER.to_string(),
-            modules: BTreeMap::from([("task".to_owned(), TASK.to_string())]),
-            config,
-            ..FrameworkSpec::default()
-        };
-        self.submitted = self.submitted.max(job + 1);
-        let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
-        let tenant = Tenant::from("acme");
-        self.master_input(Input::FrameworkSubmitted {
-            ticket: Ticket(100 + job),
-            tenant,
-            spec: Box::new(spec),
-            kinds,
-        });
     }
 
     fn master_hears(&mut self, connection: ConnectionId, up: Up) {

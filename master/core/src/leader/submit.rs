@@ -55,6 +55,9 @@ impl Leader {
             Some((id, _)) => (id, true),
             None => (self.state.last_framework.next(), false),
         };
+        if let Err(refusal) = self.check_names(id, &submission) {
+            return reply(step.fx, ticket, Err(refusal));
+        }
         let submission = Box::new(Submission { framework: id, ..submission });
         if upgraded {
             if self.mind.framework(id).hosted.is_some() {
@@ -75,6 +78,22 @@ impl Leader {
         if let Some(view) = self.framework_view_of(id) {
             reply(step.fx, ticket, Ok(ReplyBody::Framework { view: Box::new(view), upgraded }));
         }
+    }
+
+    /// All names that a framework was submitted with, by every version of it, are told to each instance: together they are
+    /// no more than those of one.
+    fn check_names(&self, id: FrameworkId, submission: &Submission) -> Result<(), Refusal> {
+        let Some(known) = self.state.frameworks.get(&id) else { return Ok(()) };
+        let new = submission.blobs.iter().filter(|(name, _)| !known.blobs.contains_key(name));
+        let names = known.blobs.len() - known.outputs.len() + new.count();
+        if names + submission.modules.len() > limits::BUNDLE_ENTRIES {
+            let message = format!(
+                "with those of earlier versions {names} blobs; at most {} modules and blobs",
+                limits::BUNDLE_ENTRIES
+            );
+            return Err(Refusal::new(Code::LimitReached, message));
+        }
+        Ok(())
     }
 
     /// Checks all that can be checked without an agent.

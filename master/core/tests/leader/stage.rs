@@ -391,6 +391,27 @@ impl Stage {
         id
     }
 
+    /// Submits a framework again, with these blobs.
+    pub(crate) fn upgrade(
+        &mut self,
+        name: &str,
+        roles: &[&str],
+        blobs: BTreeMap<String, String>,
+    ) -> Result<(), tepui_master_core::Code> {
+        let spec = FrameworkSpec {
+            name: name.to_owned(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            scheduler: SCHEDULER.to_string(),
+            modules: BTreeMap::from([("task".to_owned(), TASK.to_string())]),
+            blobs,
+            ..FrameworkSpec::default()
+        };
+        let (ticket, tenant) = (self.ticket(), Tenant::from("acme"));
+        let kinds = vec![(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
+        self.input(Input::FrameworkSubmitted { ticket, tenant, spec: Box::new(spec), kinds });
+        self.replies.remove(&ticket).unwrap().map_err(|refusal| refusal.code)
+    }
+
     /// Its scheduler is given a turn, answers with these calls, and then rests. Others stay as they are.
     pub(crate) fn say(&mut self, framework: FrameworkId, calls: Vec<Call>) {
         self.say_and_wait(framework);

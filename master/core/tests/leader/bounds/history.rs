@@ -132,3 +132,19 @@ fn a_framework_is_told_when_names_of_its_outputs_are_forgotten() {
     stage.report_with("last", TaskState::Finished, last);
     assert_eq!(told(&stage), 1);
 }
+
+#[test]
+fn names_of_all_versions_of_a_framework_are_bounded_together() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    let digest = Digest([9; 32]);
+    store(&mut stage, digest);
+    let names = |from: usize| (from..from + 1_500).map(|n| (format!("b{n}"), digest.to_string()));
+    let mut upgrade = |from| stage.upgrade("f", &["x"], names(from).collect());
+    assert_eq!(upgrade(0), Ok(()));
+    assert_eq!(upgrade(1_500), Ok(()));
+    // The same names again are no more.
+    assert_eq!(upgrade(0), Ok(()));
+    assert_eq!(upgrade(3_000), Err(tepui_master_core::Code::LimitReached));
+    let known = stage.leader.state().framework(framework).unwrap().blobs.len();
+    assert_eq!(known, 3_000);
+}
