@@ -216,7 +216,7 @@ async fn finish(mut outcome: Outcome, mut usage: Usage, link: &Arc<TaskLink>) ->
 
 fn over_its_disk(limit: u64) -> Outcome {
     let limit = tepui_proto::resources::Bytes(limit);
-    let most = tepui_proto::limits::SANDBOX_ENTRIES;
+    let most = limits::SANDBOX_ENTRIES;
     let message = format!(
         "its files and logs are more than its disk of {limit}, or its files and folders more than {most}"
     );

@@ -2,6 +2,11 @@
 //!
 //! It speaks without the SDK's restraint, in every turn, and asks for the next turn at once.
 
+#![cfg_attr(
+    not(target_family = "wasm"),
+    allow(dead_code, reason = "natively it is compiled and never called")
+)]
+
 use tepui_sdk::bindings::exports::tepui::framework::scheduler::Guest;
 use tepui_sdk::wire::protocol::{
     Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, Offer, Operation, Reservation,
