@@ -333,7 +333,7 @@ pub const PATTERN_COMPILED_BYTES: usize = 32 * KIB;
 /// Refusals of one agent by one framework in one role, beyond which the one that ends first is forgotten.
 pub const FILTERS: usize = 8;
 /// How long a scheduler that has answered may keep an offer while others wait for one.
-pub const KEPT_WHILE_OTHERS_WAIT_MS: u64 = 250;
+pub const KEPT_WHILE_OTHERS_WAIT_MS: u64 = 100;
 /// How long a scheduler that has not answered yet may have an offer while others wait for one.
 pub const TOLD_WHILE_OTHERS_WAIT_MS: u64 = 1_000;
 /// Turns in a row that decline offers and launch nothing, before a framework is served after all others for a while.
