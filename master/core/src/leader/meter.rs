@@ -124,7 +124,7 @@ impl<'a> Meter<'a> {
         // What the turn that is answered has told leaves the queue with the answer.
         let rang = framework.queue.untold(Class::Timers, told);
         let refused = framework.queue.untold(Class::Refusals, told);
-        // Who has less to be told than that cannot have made too much.
+        // A turn that can lead to no refusal, and sets no timer, is not to be refused for those that wait already.
         let refusable = if self.refusable > 0 { refused + self.refusable } else { 0 };
         let timed = if self.timers.is_empty() { 0 } else { timers.len() + rang };
         let bounds = [
