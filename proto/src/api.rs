@@ -162,6 +162,13 @@ pub struct AgentView {
     pub used: Resources,
     /// Live tasks.
     pub tasks: u64,
+    /// How many it can run at once, as it said itself; with so many it is not offered. None while it is not connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tasks: Option<u64>,
+    /// Whether its disk has room for more, as it said itself; without any it is not offered. None while it is not
+    /// connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_room: Option<bool>,
     /// Schedulers.
     pub schedulers: u64,
     /// Tepui's version there.

@@ -2,7 +2,7 @@
 
 use crate::events::Message;
 use crate::ids::{DurationMs, OfferId, RequestId, Role, TaskId};
-use crate::{Resources, TaskSpec};
+use crate::{Resources, TaskSpec, limits};
 use serde::{Deserialize, Serialize};
 
 /// A step of an acceptance.
@@ -106,6 +106,16 @@ pub struct Want {
     pub revocable: bool,
     /// Where.
     pub constraints: Vec<Constraint>,
+}
+
+impl Want {
+    /// What it takes in memory, about.
+    pub fn weight(&self) -> usize {
+        let texts = |constraint: &Constraint| constraint.attribute.len() + constraint.operand.len();
+        let constraints = self.constraints.iter().map(|one| texts(one) + 2 * limits::ENTRY_BYTES);
+        let entry = 4 * limits::ENTRY_BYTES + self.role.as_str().len();
+        entry + self.each.weight() + constraints.sum::<usize>()
+    }
 }
 
 /// What a scheduler asks for.

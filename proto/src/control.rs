@@ -136,6 +136,10 @@ pub struct Hello {
     pub attributes: Vec<(String, AttributeValue)>,
     /// Where it stands.
     pub domain: Option<FaultDomain>,
+    /// How many tasks it can run at once.
+    pub max_tasks: u32,
+    /// Whether its disk has room for more of them.
+    pub has_room: bool,
     /// The highest launch that it has written down.
     pub launch_mark: LaunchNumber,
     /// Tasks whose end it has not been told is committed; on the wire the first [`crate::limits::HELLO_TASKS`] of them.
@@ -239,6 +243,11 @@ pub enum AgentMessage {
     },
     /// It is here. Sent when nothing else was for a while.
     Heartbeat,
+    /// Its disk has room for more tasks again, or has none any more.
+    RoomChanged {
+        /// Whether it has.
+        has_room: bool,
+    },
     /// The operator stops it; its tasks end.
     Goodbye,
 }

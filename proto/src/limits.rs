@@ -6,7 +6,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// The wire version of frames; a peer that speaks another is refused.
-pub const WIRE_VERSION: u8 = 2;
+pub const WIRE_VERSION: u8 = 3;
 /// One frame on any stream: a full turn (1 MiB of events) and its envelope.
 pub const FRAME_BYTES: usize = 4 * MIB;
 /// Launches of one frame: the largest record and its envelope fit as well.
@@ -64,9 +64,13 @@ pub const TASK_BYTES: usize = 64 * KIB;
 pub const ENTRY_BYTES: usize = 32;
 /// Records of all live tasks of one framework, in the master's memory: 256 bytes for each of a million tasks.
 pub const LIVE_TASK_BYTES: usize = 256 * MIB;
+/// What all frameworks take of the master's memory, about: submissions, durable keys, tasks, waiting events, wants. Once
+/// it is full, a framework may grow up to an equal share of it, and no further.
+pub const ALL_STATE_BYTES: usize = 2_048 * MIB;
 /// Records of the ended tasks that a framework keeps.
 pub const ENDED_TASK_BYTES: usize = 4 * MIB;
-/// Live tasks on one agent: as many as its cell has sandboxes. An agent that has so many is not offered.
+/// Live tasks on one agent: as many as its cell has sandboxes. An agent that has so many, or as many as it says that it
+/// can run, is not offered.
 pub const AGENT_TASKS: usize = CELL_INSTANCES as usize;
 /// Launches in one answer.
 pub const LAUNCHES: usize = 1_000;
@@ -127,6 +131,8 @@ pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 
 /// Connections to a master that have not shown the token: some hundred handshakes are a second of a core.
 pub const STRANGERS: usize = 512;
+/// Requests without the token on one connection; then it is cut.
+pub const STRANGER_REQUESTS: u32 = 16;
 /// Connections that have: each may hold some hundred KiB of buffers.
 pub const CONNECTIONS: usize = 8_192;
 /// Descriptors that those connections leave to journal, snapshots, blobs and QUIC, where the kernel grants so many.
@@ -146,6 +152,8 @@ pub const CALLS_OF_FRAMEWORKS: usize = 1_024;
 pub const LARGE_BODY_BYTES: u64 = 32 << 10;
 /// Large bodies in a master's memory, requests and answers together: some MiB each.
 pub const LARGE_BODIES: usize = 128;
+/// A page of a listing, about; it has at least one entry.
+pub const PAGE_BYTES: usize = MIB;
 /// Log readers at once: each holds a stream to an agent for as long as it likes.
 pub const LOG_READERS: usize = 512;
 /// Uploads of people at once, and of agents, each: a file and a MiB of memory.
@@ -231,6 +239,18 @@ pub const HANDLES: usize = 4_096;
 pub const OPEN_FILES: usize = 256;
 /// Fewer than that, and a cell takes fewer tasks instead.
 pub const OPEN_FILES_MIN: usize = 8;
+/// Open files of a cell beside those of its guests: the runtime, the socket, mapped modules.
+pub const CELL_FILES: u64 = 1_024;
+/// Open files of a task beside those that it opens: its folder, twice, and its logs.
+pub const TASK_FILES: u64 = 4;
+/// Of so many open files that a machine grants a cell: what each task may open, and how many tasks there may be.
+pub fn share_open_files(granted: u64) -> (usize, u32) {
+    let for_tasks = granted - CELL_FILES.min(granted / 4);
+    let each = (for_tasks / u64::from(CELL_INSTANCES)).saturating_sub(TASK_FILES);
+    let open_files = usize::try_from(each).unwrap_or(OPEN_FILES).clamp(OPEN_FILES_MIN, OPEN_FILES);
+    let tasks = (for_tasks / (open_files as u64 + TASK_FILES)).max(1);
+    (open_files, u32::try_from(tasks).map_or(CELL_INSTANCES, |tasks| tasks.min(CELL_INSTANCES)))
+}
 /// Random bytes per call.
 pub const RANDOM_BYTES: u64 = 64 * 1024;
 /// Fuel between two yields: under a millisecond of a core (a tight loop burns 1.3 G/s, most programs ten times that).
@@ -271,6 +291,9 @@ pub const COMPILE_SHORT_BYTES: u64 = 1 << 20;
 pub const COMPILE_SHORT_MS: u64 = 5_000;
 /// Address space of the child that compiles.
 pub const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
+/// Compiled code of one module, on an agent's disk and mapped by a cell: several times that of a large one, and far
+/// below what some hundred KiB that are made for it come to.
+pub const COMPILED_BYTES: u64 = 256 << 20;
 
 /// How long an offer stands before it is taken back.
 pub const OFFER_TIMEOUT_MS: u64 = 10_000;
@@ -340,3 +363,22 @@ pub const TOLD_WHILE_OTHERS_WAIT_MS: u64 = 1_000;
 pub const DECLINES_FREE: u32 = 3;
 /// The longest time that a framework is served after all others without another strike.
 pub const DEMOTION_MS_MAX: u64 = 600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_never_gives_out_more_files_than_its_machine_grants() {
+        assert_eq!(share_open_files(1 << 20), (OPEN_FILES, CELL_INSTANCES));
+        assert_eq!(share_open_files(u64::MAX), (OPEN_FILES, CELL_INSTANCES));
+        for granted in [256, 1_024, 4_096, 20_000, 65_536, 524_288] {
+            let (open_files, tasks) = share_open_files(granted);
+            let given = (open_files as u64 + TASK_FILES) * u64::from(tasks);
+            assert!(open_files >= OPEN_FILES_MIN && tasks >= 1, "{granted}");
+            assert!(given <= granted - CELL_FILES.min(granted / 4), "{granted}: {given}");
+        }
+        assert_eq!(share_open_files(65_536), (60, CELL_INSTANCES));
+        assert_eq!(share_open_files(4_096), (OPEN_FILES_MIN, 256));
+    }
+}

@@ -69,6 +69,28 @@ impl Resources {
         self.ports.ranges().len() * limits::ENTRY_BYTES + named.sum::<usize>()
     }
 
+    /// Scalars of both; ports and items of this one, since the same port of two agents is two.
+    #[must_use]
+    pub fn plus_scalars(&self, other: &Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            disk_bytes: self.disk_bytes.saturating_add(other.disk_bytes),
+            ..self.clone()
+        }
+    }
+
+    /// Takes scalars away again.
+    #[must_use]
+    pub fn minus_scalars(&self, other: &Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
+            memory_bytes: self.memory_bytes.saturating_sub(other.memory_bytes),
+            disk_bytes: self.disk_bytes.saturating_sub(other.disk_bytes),
+            ..self.clone()
+        }
+    }
+
     /// CPU and memory alone.
     #[must_use]
     pub fn cpu_memory(cpu_milli: u64, memory_bytes: u64) -> Self {

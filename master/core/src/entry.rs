@@ -262,6 +262,19 @@ pub struct Submission {
     pub memory_bytes: u64,
 }
 
+impl Submission {
+    /// What it takes in memory, about.
+    pub fn weight(&self) -> usize {
+        let named = self.modules.iter().chain(&self.blobs).map(|(name, _)| name.len() + 64);
+        let settings = self.config.iter().map(|(key, value)| key.len() + value.len() + 64);
+        let roles = self.roles.iter().map(|role| role.as_str().len() + 64);
+        named.chain(settings).chain(roles).sum::<usize>() + SUBMISSION_BYTES
+    }
+}
+
+/// What a framework takes beside the text of its submission.
+const SUBMISSION_BYTES: usize = 4 << 10;
+
 /// An agent as it said hello.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {

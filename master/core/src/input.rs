@@ -33,6 +33,13 @@ pub enum Input {
     AgentDisconnected(ConnectionId),
     /// Something was heard on a connection that is not an input by itself.
     AgentHeard(ConnectionId),
+    /// An agent's disk has room for more tasks again, or has none any more.
+    AgentRoomChanged {
+        /// Over which connection.
+        connection: ConnectionId,
+        /// Whether it has.
+        has_room: bool,
+    },
     /// The operator stopped that agent.
     AgentSaidGoodbye(ConnectionId),
     /// Reports came in.

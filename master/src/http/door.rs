@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tepui_proto::limits;
@@ -68,6 +69,8 @@ pub(crate) struct Guest {
     cut: CancellationToken,
     /// Requests that are not answered to the last byte.
     busy: watch::Sender<usize>,
+    /// Requests without the token.
+    refused: AtomicU32,
 }
 
 /// A request that is being answered.
@@ -77,8 +80,8 @@ pub(crate) struct Busy(Arc<Guest>);
 impl Guest {
     fn new(owner: Owner, known: Places) -> Arc<Self> {
         let (place, admitted) = (OnceLock::new(), CancellationToken::new());
-        let cut = CancellationToken::new();
-        Arc::new(Self { owner, known, place, admitted, cut, busy: watch::Sender::new(0) })
+        let (cut, busy) = (CancellationToken::new(), watch::Sender::new(0));
+        Arc::new(Self { owner, known, place, admitted, cut, busy, refused: AtomicU32::new(0) })
     }
 
     /// Who it is when places are shared out.
@@ -97,6 +100,14 @@ impl Guest {
         self.admitted.cancel();
         self.busy.send_modify(|count| *count += 1);
         Busy(Arc::clone(self))
+    }
+
+    /// A request without the token has come. A stranger that sends many at once is not listened to for longer.
+    pub(crate) fn refuse(&self) {
+        let before = self.refused.fetch_add(1, Ordering::Relaxed);
+        if self.place.get().is_none() && before + 1 >= limits::STRANGER_REQUESTS {
+            self.cut.cancel();
+        }
     }
 
     /// Comes back once a known connection has to end: it had nothing to do for too long, or others need its place.
@@ -213,6 +224,7 @@ impl Door {
             () = &mut served => return,
             () = stranger.lost() => return,
             () = tokio::time::sleep(STRANGER) => return,
+            () = guest.cut.cancelled() => return,
             () = guest.admitted.cancelled() => drop(stranger),
         }
         tokio::select! {
@@ -260,4 +272,28 @@ fn tls(identity: &Identity) -> Result<rustls::ServerConfig, HttpError> {
         .with_single_cert(certificates, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest() -> Arc<Guest> {
+        Guest::new(Owner::named("a"), Places::new(1))
+    }
+
+    #[test]
+    fn a_stranger_that_asks_again_and_again_is_cut_and_who_is_known_is_not() {
+        let (stranger, known) = (guest(), guest());
+        drop(known.begin());
+        for _ in 1..limits::STRANGER_REQUESTS {
+            stranger.refuse();
+        }
+        assert!(!stranger.cut.is_cancelled());
+        stranger.refuse();
+        assert!(stranger.cut.is_cancelled());
+        // One connection may be several people's, and one of them wrong.
+        (0..2 * limits::STRANGER_REQUESTS).for_each(|_| known.refuse());
+        assert!(!known.cut.is_cancelled());
+    }
 }

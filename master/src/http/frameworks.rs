@@ -171,14 +171,14 @@ pub(super) async fn events(
 pub(super) async fn blobs(
     State(app): State<App>,
     Segments(name): Segments<String>,
+    Params(paging): Params<Paging>,
 ) -> Result<Json<Page<Blob>>, Failure> {
     let wanted = name.clone();
-    let look =
-        move |view: &crate::driver::View<'_>| view.leader.framework_blobs(&tenant(), &wanted);
-    match app.driver.query(look).await? {
-        Some(items) => Ok(Json(Page { items, next: None })),
-        None => Err(Failure::unknown_framework(&name)),
-    }
+    let look = move |view: &crate::driver::View<'_>| {
+        let (after, limit) = (paging.after.as_deref(), paging.limit());
+        view.leader.framework_blobs(&tenant(), &wanted, after, limit)
+    };
+    app.driver.query(look).await?.map(Json).ok_or_else(|| Failure::unknown_framework(&name))
 }
 
 pub(super) async fn stop(

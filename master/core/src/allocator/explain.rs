@@ -36,7 +36,7 @@ pub enum Reason {
     Held,
     /// The agent is drained, deactivated, or away.
     Drained,
-    /// The agent has as many tasks as it takes.
+    /// The agent has as many tasks as it takes, or no room on its disk.
     Full,
 }
 

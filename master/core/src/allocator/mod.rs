@@ -202,9 +202,14 @@ impl Allocator {
         self.sites.set_open(agent, is_open);
     }
 
-    /// Whether an agent has as many tasks as it takes, and is not offered for that. Says whether this has changed.
-    pub fn set_full(&mut self, agent: AgentId, is_full: bool) -> bool {
-        self.sites.set_full(agent, is_full)
+    /// Whether an agent takes no more tasks, and is not offered for that.
+    pub fn set_full(&mut self, agent: AgentId, is_full: bool) {
+        self.sites.set_full(agent, is_full);
+    }
+
+    /// As it was set last.
+    pub fn is_full(&self, agent: AgentId) -> bool {
+        self.sites.is_full(agent)
     }
 
     /// Whether a framework could be offered something in one of its roles.

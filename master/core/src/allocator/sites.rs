@@ -55,7 +55,7 @@ pub(super) struct Sites {
     unused: Vec<usize>,
     numbered: usize,
     closed: usize,
-    /// Agents with as many tasks as they take.
+    /// Agents with as many tasks as they take, or no room for more.
     full: BTreeSet<AgentId>,
 }
 
@@ -72,9 +72,16 @@ impl Sites {
         self.all.get(&agent).map(|(site, class)| (site, *class))
     }
 
-    /// Whether that has changed.
-    pub(super) fn set_full(&mut self, agent: AgentId, is_full: bool) -> bool {
-        if is_full { self.full.insert(agent) } else { self.full.remove(&agent) }
+    pub(super) fn set_full(&mut self, agent: AgentId, is_full: bool) {
+        if is_full {
+            self.full.insert(agent);
+        } else {
+            self.full.remove(&agent);
+        }
+    }
+
+    pub(super) fn is_full(&self, agent: AgentId) -> bool {
+        self.full.contains(&agent)
     }
 
     /// Whether an agent is open and takes more tasks.

@@ -18,6 +18,12 @@ use tepui_proto::{
     limits,
 };
 
+/// Whether an agent takes no more tasks: it has as many as it can run, or no room on its disk.
+pub(super) fn is_full(agent: &Agent, session: Option<&Session>) -> bool {
+    let most = session.map_or(limits::AGENT_TASKS, |session| session.max_tasks);
+    agent.launches.len() >= most || session.is_some_and(|session| !session.has_room)
+}
+
 impl Leader {
     pub(super) fn on_agent_connected(
         &mut self,
@@ -49,7 +55,14 @@ impl Leader {
             self.reassign_checks(id, step.fx);
         }
         self.mind.connections.insert(connection, id);
-        self.mind.sessions.insert(id, Session { connection, heard: step.now });
+        let max_tasks = usize::try_from(hello.max_tasks).unwrap_or(limits::AGENT_TASKS);
+        let session = Session {
+            connection,
+            heard: step.now,
+            max_tasks: max_tasks.min(limits::AGENT_TASKS),
+            has_room: hello.has_room,
+        };
+        self.mind.sessions.insert(id, session);
         self.mind
             .deadlines
             .set(step.now.after(DurationMs(limits::AGENT_TIMEOUT_MS)), Deadline::AgentSilent(id));
@@ -219,6 +232,34 @@ impl Leader {
         {
             session.heard = now;
         }
+    }
+
+    /// An agent without room is not offered, and what is on offer of it would be dropped.
+    pub(super) fn on_agent_room_changed(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: ConnectionId,
+        has_room: bool,
+    ) {
+        self.on_agent_heard(step.now, connection);
+        let Some(id) = self.mind.connections.get(&connection).copied() else { return };
+        let Some(session) = self.mind.sessions.get_mut(&id) else { return };
+        session.has_room = has_room;
+        if !has_room {
+            self.rescind_agent(id);
+        }
+        self.note_full([id]);
+        self.mind.dirty.insert(id);
+    }
+
+    /// How many tasks an agent takes.
+    pub(super) fn max_tasks(&self, id: AgentId) -> usize {
+        self.mind.sessions.get(&id).map_or(limits::AGENT_TASKS, |session| session.max_tasks)
+    }
+
+    /// What a connected agent said of itself: how many tasks it can run at once, and whether its disk has room.
+    pub(crate) fn capacity_of(&self, id: AgentId) -> Option<(usize, bool)> {
+        self.mind.sessions.get(&id).map(|session| (session.max_tasks, session.has_room))
     }
 
     pub(super) fn on_agent_silent(&mut self, step: &mut Step<'_>, id: AgentId) {

@@ -18,6 +18,9 @@ pub(super) fn check_claims(hello: &Hello) -> Result<(), String> {
     if hello.pools.len() > limits::POOLS {
         return Err(format!("{} pools; at most {}", hello.pools.len(), limits::POOLS));
     }
+    if hello.max_tasks == 0 {
+        return Err("an agent that can run no task at all".to_owned());
+    }
     check_host(hello)?;
     check_names(&hello.resources)?;
     for (kind, amount) in &hello.pools {
@@ -157,6 +160,8 @@ mod tests {
             pools: bundle.into(),
             attributes: Vec::new(),
             domain: None,
+            max_tasks: limits::CELL_INSTANCES,
+            has_room: true,
             launch_mark: LaunchNumber(0),
             tasks: Vec::new(),
             has_more_tasks: false,
@@ -204,6 +209,8 @@ mod tests {
         let mut named = hello("");
         named.resources.custom.insert("x".repeat(1 << 20), Custom::Milli(1));
         assert!(check_claims(&named).unwrap_err().contains("name"));
+        let idle = Hello { max_tasks: 0, ..hello("") };
+        assert!(check_claims(&idle).unwrap_err().contains("no task"));
         let mut described = hello("");
         described.attributes.push(("rack".to_owned(), AttributeValue::Text("x".repeat(257))));
         assert!(check_claims(&described).unwrap_err().contains("rack"));

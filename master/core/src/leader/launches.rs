@@ -168,9 +168,9 @@ impl Leader {
         }
         let record = self.state.agents.get(&pool.offer.agent);
         let live = record.map_or(0, |agent| agent.launches.len());
-        if live + draft.launches_on(pool.offer.agent) >= limits::AGENT_TASKS {
-            let message =
-                format!("its agent has {} tasks, as many as it takes", limits::AGENT_TASKS);
+        let most = self.max_tasks(pool.offer.agent);
+        if live + draft.launches_on(pool.offer.agent) >= most {
+            let message = format!("its agent has {most} tasks, as many as it takes");
             return Err((TaskState::Dropped, Reason::CellFull, message));
         }
         if take_for(&pool.left, spec).is_none() {

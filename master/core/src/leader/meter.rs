@@ -6,9 +6,9 @@
 
 use super::Leader;
 use crate::allocator::patterns;
-use crate::state::{Class, Framework};
+use crate::state::{Class, EVENT_BYTES, Framework, KEY_BYTES, TASK_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
-use tepui_proto::calls::{Acceptance, Call, Operation};
+use tepui_proto::calls::{Acceptance, Call, Operation, Want};
 use tepui_proto::{FrameworkId, limits};
 
 /// What the calls of one answer come to.
@@ -23,6 +23,7 @@ struct Meter<'a> {
     names: usize,
     sends: usize,
     wants: usize,
+    want_bytes: usize,
     constraints: usize,
     patterns: BTreeSet<&'a str>,
     /// Calls and operations that may be refused, each with an event.
@@ -51,6 +52,7 @@ impl<'a> Meter<'a> {
             Call::Want(wants) => {
                 let wants = wants.as_deref().unwrap_or_default();
                 self.wants += wants.len();
+                self.want_bytes += wants.iter().map(Want::weight).sum::<usize>();
                 self.constraints += wants.iter().map(|want| want.constraints.len()).sum::<usize>();
                 self.patterns.extend(wants.iter().flat_map(|want| patterns(&want.constraints)));
                 self.refusable += 1;
@@ -93,6 +95,18 @@ impl<'a> Meter<'a> {
                 | Operation::DestroyVolume(_) => self.conversions += 1,
             }
         }
+    }
+
+    /// What the framework may come to take more than before, durable keys aside. One that lets go of what it has is never
+    /// refused for what its calls may lead to, unless it does not take in what they led to.
+    fn growth(&self, framework: &Framework) -> usize {
+        let tasks = self.launch_bytes + self.launches * TASK_BYTES;
+        let is_behind = framework.queue.count(Class::Refusals).entries > limits::TURN_EVENTS;
+        let refusals = if is_behind { self.refusable * EVENT_BYTES } else { 0 };
+        let wanted = framework.wants.iter().flatten().map(Want::weight);
+        let wants = if self.wants > 0 { self.want_bytes.saturating_sub(wanted.sum()) } else { 0 };
+        let timers = self.timers.iter().filter(|name| !framework.timers.contains_key(**name));
+        tasks + refusals + wants + timers.count() * limits::KEY_BYTES
     }
 
     /// What does not depend on the framework.
@@ -159,12 +173,26 @@ impl Leader {
         let hosted = self.mind.frameworks.get(&id).and_then(|mind| mind.hosted.as_ref());
         let told = hosted.and_then(|hosted| hosted.in_flight.as_ref()).map(|turn| &turn.seen);
         meter.check_with(framework, told.map_or(&[], Vec::as_slice))?;
-        check_writes(framework, calls)
+        let written = check_writes(framework, calls)?;
+        self.check_share(framework.weight(), meter.growth(framework) + written)
+    }
+
+    /// What all frameworks take of the master's memory is bounded: once it is full, none grows beyond an equal share.
+    pub(super) fn check_share(&self, own: usize, more: usize) -> Result<(), String> {
+        let all = self.state.bytes + more;
+        let share = limits::ALL_STATE_BYTES / self.state.frameworks.len().max(1);
+        if more == 0 || all <= limits::ALL_STATE_BYTES || own + more <= share {
+            return Ok(());
+        }
+        Err(format!(
+            "{all} bytes of state of all frameworks; at most {}, and then {share} for each",
+            limits::ALL_STATE_BYTES
+        ))
     }
 }
 
-/// Keys, values and their sums stay within bounds.
-fn check_writes(framework: &Framework, calls: &[Call]) -> Result<(), String> {
+/// Keys, values and their sums stay within bounds. Says by how much they grow.
+fn check_writes(framework: &Framework, calls: &[Call]) -> Result<usize, String> {
     let mut bytes = framework.keys_bytes;
     let mut keys = framework.keys.len();
     // What each key that is written takes so far; none if it is not there.
@@ -184,5 +212,60 @@ fn check_writes(framework: &Framework, calls: &[Call]) -> Result<(), String> {
         sizes.insert(key, after);
     }
     within((bytes, limits::STATE_BYTES, "bytes of durable state"))?;
-    within((keys, limits::KEYS, "keys of durable state"))
+    within((keys, limits::KEYS, "keys of durable state"))?;
+    Ok((bytes + keys * KEY_BYTES)
+        .saturating_sub(framework.keys_bytes + framework.keys.len() * KEY_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{ENTRY_VERSION, Entry, EntryKind, Submission};
+    use crate::state::State;
+    use tepui_proto::{Digest, Role, Tenant, Timestamp};
+
+    fn leader(frameworks: u64) -> Leader {
+        let mut state = State::new();
+        for number in 1..=frameworks {
+            let submission = Submission {
+                framework: FrameworkId(number),
+                tenant: Tenant::from("acme"),
+                name: format!("f{number}"),
+                roles: vec![Role("r".to_owned())],
+                scheduler: Digest([0; 32]),
+                modules: Vec::new(),
+                blobs: Vec::new(),
+                config: Vec::new(),
+                cpu_milli: 100,
+                memory_bytes: 1 << 20,
+            };
+            let kind = EntryKind::FrameworkSubmitted(Box::new(submission));
+            state.apply(&Entry { version: ENTRY_VERSION, at: Timestamp(1), kind });
+        }
+        Leader::new(state)
+    }
+
+    fn put(bytes: usize) -> Vec<Call> {
+        vec![Call::Put { key: "k".to_owned(), value: Some(vec![0; bytes]) }]
+    }
+
+    #[test]
+    fn once_memory_is_full_a_framework_grows_to_an_equal_share_and_no_further() {
+        let mut leader = leader(100);
+        let id = FrameworkId(1);
+        assert_eq!(leader.check_bounds(id, &put(60_000)), Ok(()));
+        // Others have filled it; its own share is 20 MiB.
+        leader.state.bytes = limits::ALL_STATE_BYTES;
+        assert_eq!(leader.check_bounds(id, &put(60_000)), Ok(()));
+        let framework = leader.state.frameworks.get_mut(&id).unwrap();
+        framework.live_bytes = limits::ALL_STATE_BYTES / 100;
+        let refused = leader.check_bounds(id, &put(1)).unwrap_err();
+        assert!(refused.contains("bytes of state of all frameworks"), "{refused}");
+        // It may always let go of what it has.
+        let lets_go = [
+            Call::Kill { task: "t".into(), grace: None },
+            Call::Put { key: "k".to_owned(), value: None },
+        ];
+        assert_eq!(leader.check_bounds(id, &lets_go), Ok(()));
+    }
 }

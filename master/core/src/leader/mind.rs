@@ -31,6 +31,10 @@ const NOTES: usize = 256;
 pub(crate) struct Session {
     pub(super) connection: ConnectionId,
     pub(super) heard: Timestamp,
+    /// How many tasks the agent can run at once.
+    pub(super) max_tasks: usize,
+    /// Whether its disk has room for more of them.
+    pub(super) has_room: bool,
 }
 
 /// A turn that was sent and not yet answered.

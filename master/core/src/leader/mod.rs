@@ -82,6 +82,9 @@ impl Leader {
             }
             Input::AgentDisconnected(connection) => self.on_agent_disconnected(step, connection),
             Input::AgentHeard(connection) => self.on_agent_heard(now, connection),
+            Input::AgentRoomChanged { connection, has_room } => {
+                self.on_agent_room_changed(step, connection, has_room);
+            }
             Input::AgentSaidGoodbye(connection) => self.on_agent_goodbye(step, connection),
             Input::Reported { connection, reports } => {
                 self.on_reported(step, connection, &reports);

@@ -1,5 +1,6 @@
 //! Open offers: made, answered, taken back. They are the leader's and end with its term.
 
+use super::agents::is_full;
 use super::deadlines::Deadline;
 use super::{Leader, Violation};
 use crate::allocator::{Accepts, Ask, GPUS, Grant, Look, Site};
@@ -110,7 +111,10 @@ impl Leader {
     pub(super) fn make_offers(&mut self, now: Timestamp) {
         let freed = self.state.ledger.take_freed();
         // What was freed may be a place for another task.
-        self.note_full(freed.iter().copied());
+        let allocator = &self.mind.allocator;
+        let full: Vec<AgentId> =
+            freed.iter().copied().filter(|id| allocator.is_full(*id)).collect();
+        self.note_full(full);
         let interval = self.mind.allocator.settings().interval;
         let is_due = interval.is_some_and(|_| now >= self.mind.next_cycle);
         if let Some(interval) = interval.filter(|_| is_due) {
@@ -179,11 +183,11 @@ impl Leader {
         }
     }
 
-    /// Agents with as many tasks as they take are not offered; those with fewer are.
+    /// Agents with as many tasks as they take, or no room for more, are not offered; others are.
     pub(super) fn note_full(&mut self, agents: impl IntoIterator<Item = AgentId>) {
         for id in agents {
             let agent = self.state.agents.get(&id);
-            let is_full = agent.is_some_and(|agent| agent.launches.len() >= limits::AGENT_TASKS);
+            let is_full = agent.is_some_and(|agent| is_full(agent, self.mind.sessions.get(&id)));
             self.mind.allocator.set_full(id, is_full);
         }
     }
@@ -191,16 +195,17 @@ impl Leader {
     /// Tells the allocator what an agent is like now.
     pub(super) fn tell_site(&mut self, id: AgentId) {
         let Some(agent) = self.state.agents.get(&id) else { return };
+        let session = self.mind.sessions.get(&id);
+        let is_full = is_full(agent, session);
         let site = Site {
             hostname: agent.hostname.clone(),
             attributes: agent.attributes.clone(),
             domain: agent.domain.clone(),
-            is_open: self.mind.sessions.contains_key(&id)
-                && self.state.mode(id) == AgentMode::Active,
+            is_open: session.is_some() && self.state.mode(id) == AgentMode::Active,
             takes_many_roles: true,
         };
         self.mind.allocator.set_site(id, site);
-        self.note_full([id]);
+        self.mind.allocator.set_full(id, is_full);
     }
 
     /// Forgets all that a framework refused.

@@ -4,7 +4,7 @@ use super::{Leader, Step, cut};
 use crate::effect::Effect;
 use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
-use crate::state::{Class, Count, Task};
+use crate::state::{Class, Count, Framework, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{MasterMessage, Report, ReportBody};
 use tepui_proto::{
@@ -112,8 +112,10 @@ impl Leader {
             let count = counts.entry(id).or_insert_with(waiting);
             count.entries += 1;
             count.bytes += data.len() + key.task.as_str().len();
+            let own = self.state.framework(id).map_or(0, Framework::weight);
             let is_kept = count.entries <= limits::WAITING_MESSAGES
-                && count.bytes <= limits::WAITING_MESSAGE_BYTES;
+                && count.bytes <= limits::WAITING_MESSAGE_BYTES
+                && self.check_share(own, count.bytes).is_ok();
             if !is_kept {
                 *dropped.entry(id).or_default() += 1;
             }
@@ -130,6 +132,9 @@ impl Leader {
 fn held_to(status: &TaskStatus, key: &TaskKey, task: &Task) -> TaskStatus {
     let mut status = TaskStatus { task: key.task.clone(), ..status.clone() };
     cut(&mut status.message);
+    if status.outputs.is_empty() {
+        return status;
+    }
     let asked = task.live.iter().flat_map(|live| &live.spec.outputs);
     let mut asked: BTreeSet<&str> = asked.map(|output| output.blob.as_str()).collect();
     let is_finished = status.state == TaskState::Finished;

@@ -7,6 +7,7 @@ use crate::effect::{Effect, Effects, ReplyBody};
 use crate::entry::{EntryKind, Submission};
 use crate::input::{ConnectionId, Ticket};
 use crate::refusal::{Code, Refusal};
+use crate::state::Framework;
 use std::collections::BTreeMap;
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
 use tepui_proto::control::{MasterMessage, ModuleKind, ModuleVerdict};
@@ -55,7 +56,10 @@ impl Leader {
             Some((id, _)) => (id, true),
             None => (self.state.last_framework.next(), false),
         };
-        if let Err(refusal) = self.check_names(id, &submission) {
+        let own = self.state.frameworks.get(&id).map_or(0, Framework::weight);
+        let full = self.check_share(own, submission.weight());
+        let full = full.map_err(|message| Refusal::new(Code::LimitReached, message));
+        if let Err(refusal) = full.and_then(|()| self.check_names(id, &submission)) {
             return reply(step.fx, ticket, Err(refusal));
         }
         let submission = Box::new(Submission { framework: id, ..submission });
@@ -84,6 +88,15 @@ impl Leader {
     /// no more than those of one.
     fn check_names(&self, id: FrameworkId, submission: &Submission) -> Result<(), Refusal> {
         let Some(known) = self.state.frameworks.get(&id) else { return Ok(()) };
+        let is_other = |(name, digest): &&(String, Digest)| {
+            known.blobs.get(name).is_some_and(|kept| kept.digest != *digest)
+        };
+        if let Some((name, _)) = submission.blobs.iter().find(is_other) {
+            let message = format!(
+                "the blob `{name}` is there with other bytes, and a name is written once; use another name"
+            );
+            return Err(Refusal::new(Code::InvalidSpec, message));
+        }
         let new = submission.blobs.iter().filter(|(name, _)| !known.blobs.contains_key(name));
         let names = known.blobs.len() - known.outputs.len() + new.count();
         if names + submission.modules.len() > limits::BUNDLE_ENTRIES {

@@ -116,9 +116,8 @@ impl Leader {
         events: &mut Vec<Event>,
     ) -> Vec<RequestId> {
         let mind = self.mind.framework(id);
-        for _ in 0..LOST_AGENTS {
-            events.extend(mind.lost_agents.pop_first().map(Event::AgentLost));
-        }
+        let lost = std::iter::from_fn(|| mind.lost_agents.pop_first());
+        events.extend(lost.take(LOST_AGENTS).map(Event::AgentLost));
         let offers: Vec<OfferId> =
             mind.new_offers.iter().copied().take(limits::TURN_OFFERS).collect();
         let mut told = Vec::with_capacity(offers.len());

@@ -1,6 +1,8 @@
 //! Frameworks: what was submitted, where it is in its life, its scheduler's instance, its durable keys.
 
+use super::blobs::KeptBlob;
 use super::digest::StateDigest;
+use super::weight::name_weight;
 use super::{Queue, State, Task};
 use crate::entry::{Completed, Submission};
 use crate::ledger::Holder;
@@ -9,10 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::calls::Want;
 use tepui_proto::events::StartCause;
-use tepui_proto::tasks::Blob;
 use tepui_proto::{
-    AgentId, Digest, FrameworkId, Incarnation, Resources, Role, TaskId, TaskState, Tenant,
-    Timestamp, TurnNumber,
+    AgentId, FrameworkId, Incarnation, Resources, Role, TaskId, TaskState, Tenant, Timestamp,
+    TurnNumber,
 };
 
 /// A scheduler's instance, where it was placed.
@@ -30,15 +31,6 @@ pub struct Instance {
     pub held_back: bool,
     /// Whether it has committed a turn. Its first one only says that it started, so that one forgives no failure.
     pub has_begun: bool,
-}
-
-/// A blob under a framework's name for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptBlob {
-    /// Which.
-    pub digest: Digest,
-    /// How many bytes.
-    pub size_bytes: u64,
 }
 
 /// A framework.
@@ -99,9 +91,15 @@ pub struct Framework {
     /// What the records of live tasks take; follows from them.
     #[serde(skip)]
     pub(crate) live_bytes: usize,
+    /// What live ones hold in all, their scalars; follows from them.
+    #[serde(skip)]
+    pub(crate) live_used: Resources,
     /// What the records of ended ones take.
     #[serde(skip)]
     pub(crate) ended_bytes: usize,
+    /// What the submission, names of blobs, wants and timers take; follows from them.
+    #[serde(skip)]
+    pub(super) texts_bytes: usize,
     /// When it was submitted first.
     pub submitted_at: Timestamp,
     /// When it ended.
@@ -125,48 +123,15 @@ impl Framework {
         Some(Holder { role, framework: self.submission.framework })
     }
 
-    /// Blobs as its scheduler is told.
-    pub fn blob_list(&self) -> Vec<Blob> {
-        let blob = |(name, kept): (&String, &KeptBlob)| Blob {
-            name: name.clone(),
-            digest: kept.digest,
-            size_bytes: kept.size_bytes,
-        };
-        self.blobs.iter().map(blob).collect()
-    }
-
-    /// The results that it named, as far as they exist.
-    pub fn results(&self) -> Vec<Blob> {
-        let names = self.completed.iter().flat_map(|completed| &completed.results);
-        let blob = |name: &String| {
-            let kept = self.blobs.get(name)?;
-            Some(Blob { name: name.clone(), digest: kept.digest, size_bytes: kept.size_bytes })
-        };
-        names.filter_map(blob).collect()
-    }
-
-    /// Names outputs. A name that is taken keeps its blob; beyond the bound the oldest output's name is forgotten.
-    pub(super) fn keep_outputs(&mut self, outputs: Vec<Blob>, bound: usize) {
-        for blob in outputs {
-            if self.blobs.contains_key(&blob.name) {
-                continue;
-            }
-            let kept = KeptBlob { digest: blob.digest, size_bytes: blob.size_bytes };
-            self.outputs.push_back(blob.name.clone());
-            self.blobs.insert(blob.name, kept);
-            if self.outputs.len() > bound
-                && let Some(oldest) = self.outputs.pop_front()
-            {
-                self.blobs.remove(&oldest);
-            }
-        }
-    }
-
     /// After it was read: what follows from the rest.
     pub(super) fn recount(&mut self) {
         self.queue.recount();
         self.demand = self.demand_anew();
         self.live_bytes = self.tasks.values().filter_map(Task::live_weight).sum();
+        let live = self.tasks.values().filter(|task| task.live.is_some());
+        self.live_used =
+            live.fold(Resources::default(), |sum, task| sum.plus_scalars(&task.resources));
+        self.texts_bytes = self.texts_anew();
         let ended = self.tasks.values().filter(|task| task.live.is_none());
         self.ended_bytes = ended.map(Task::ended_weight).sum();
     }
@@ -179,9 +144,15 @@ impl Framework {
     }
 
     pub(super) fn set_wants(&mut self, wants: Option<Vec<Want>>) {
-        self.wants.iter().flatten().for_each(|want| self.demand.remove(&("want", want)));
+        for want in self.wants.iter().flatten() {
+            self.demand.remove(&("want", want));
+            self.texts_bytes -= want.weight();
+        }
         self.wants = wants;
-        self.wants.iter().flatten().for_each(|want| self.demand.add(&("want", want)));
+        for want in self.wants.iter().flatten() {
+            self.demand.add(&("want", want));
+            self.texts_bytes += want.weight();
+        }
     }
 
     /// One unit less of a want is wanted.
@@ -205,9 +176,11 @@ impl Framework {
         let before = self.timers.remove_entry(name);
         if let Some((name, at)) = &before {
             self.demand.remove(&("timer", (name, at)));
+            self.texts_bytes -= name_weight(name);
         }
         if let Some(at) = at {
             self.demand.add(&("timer", (name, at)));
+            self.texts_bytes += name_weight(name);
             self.timers.insert(name.to_owned(), at);
         }
         before.is_some()
@@ -235,6 +208,9 @@ impl Framework {
         if self.demand != self.demand_anew() {
             // So that the sum is another, whatever else is in it.
             digest.add(&("the demand that is kept is not the framework's", id));
+        }
+        if self.texts_bytes != self.texts_anew() {
+            digest.add(&("the weight that is kept is not the framework's", id));
         }
         digest.add(&self.mark());
         self.tasks.values().for_each(|task| digest.add(&task.mark(id)));
@@ -278,17 +254,11 @@ impl State {
     ) -> Option<T> {
         let framework = self.frameworks.get_mut(&id)?;
         self.digest.remove(&framework.mark());
+        self.bytes -= framework.weight();
         let result = change(framework);
+        self.bytes += framework.weight();
         self.digest.add(&framework.mark());
         Some(result)
-    }
-
-    fn named_blobs(&self, submission: &Submission) -> BTreeMap<String, KeptBlob> {
-        let kept = |digest: &Digest| {
-            let size_bytes = self.blobs.get(digest).map_or(0, |record| record.size_bytes);
-            KeptBlob { digest: *digest, size_bytes }
-        };
-        submission.blobs.iter().map(|(name, digest)| (name.clone(), kept(digest))).collect()
     }
 
     pub(super) fn apply_submitted(&mut self, submission: &Submission) {
@@ -296,7 +266,7 @@ impl State {
         if self.frameworks.contains_key(&id) {
             return;
         }
-        let framework = Framework {
+        let mut framework = Framework {
             submission: submission.clone(),
             phase: FrameworkPhase::Submitted,
             message: String::new(),
@@ -323,10 +293,14 @@ impl State {
             counts: BTreeMap::new(),
             demand: StateDigest::default(),
             live_bytes: 0,
+            live_used: Resources::default(),
             ended_bytes: 0,
+            texts_bytes: 0,
             submitted_at: self.now,
             ended_at: None,
         };
+        framework.texts_bytes = framework.texts_anew();
+        self.bytes += framework.weight();
         self.digest.add(&framework.mark());
         self.frameworks.insert(id, framework);
         self.names.insert((submission.tenant.clone(), submission.name.clone()), id);
@@ -341,6 +315,7 @@ impl State {
             for (name, kept) in blobs {
                 framework.blobs.entry(name).or_insert(kept);
             }
+            framework.texts_bytes = framework.texts_anew();
             framework.next_cause = StartCause::Upgraded;
             framework.failures = 0;
             framework.message = String::new();
@@ -447,6 +422,7 @@ impl State {
             let Some(id) = self.ended_frameworks.pop_front() else { break };
             let Some(framework) = self.frameworks.remove(&id) else { continue };
             framework.undigest_all(&mut self.digest);
+            self.bytes -= framework.weight();
             self.retained -= framework.ended.len();
             let name = (framework.submission.tenant, framework.submission.name);
             if self.names.get(&name) == Some(&id) {
@@ -457,10 +433,12 @@ impl State {
             let Some(framework) = self.frameworks.get_mut(id) else { continue };
             let ended = framework.ended_at.unwrap_or(self.now);
             if self.now.since(ended).0 > self.bounds.ended_state_ms {
+                self.bytes -= framework.weight();
                 for (key, value) in std::mem::take(&mut framework.keys) {
                     self.digest.remove(&("key", id, &key, &value));
                 }
                 framework.keys_bytes = 0;
+                self.bytes += framework.weight();
             }
         }
     }

@@ -5,19 +5,24 @@
 //! Its one surprise: the digest is kept as the state changes, a sum over objects, so comparing it costs nothing.
 
 mod agents;
+mod blobs;
 mod digest;
 mod frameworks;
 mod provisions;
 mod queue;
 mod tasks;
 mod turns;
+mod weight;
 
 pub use agents::Agent;
-pub use frameworks::{Framework, Instance, KeptBlob};
+pub use blobs::KeptBlob;
+pub use frameworks::{Framework, Instance};
 pub use provisions::Provision;
+pub(crate) use queue::EVENT_BYTES;
 pub use queue::{Class, Count, Queue, Waiting};
 pub(crate) use tasks::decided;
 pub use tasks::{Live, Task};
+pub(crate) use weight::{KEY_BYTES, TASK_BYTES};
 
 use crate::entry::{self, Entry, EntryKind};
 use crate::ledger::{Holder, Ledger};
@@ -122,6 +127,9 @@ pub struct State {
     /// How many ended tasks are kept; follows from the frameworks.
     #[serde(skip)]
     pub(crate) retained: usize,
+    /// What all frameworks take, about; follows from them.
+    #[serde(skip)]
+    pub(crate) bytes: usize,
 }
 
 impl State {
@@ -155,6 +163,7 @@ impl State {
             postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
         state.frameworks.values_mut().for_each(Framework::recount);
         state.retained = state.frameworks.values().map(|framework| framework.ended.len()).sum();
+        state.bytes = state.frameworks.values().map(Framework::weight).sum();
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)
     }
@@ -356,6 +365,10 @@ impl State {
         }
         for framework in self.frameworks.values() {
             framework.digest_all(&mut fresh);
+        }
+        if self.bytes != self.frameworks.values().map(Framework::weight).sum::<usize>() {
+            // As for the demand of a framework.
+            fresh.add(&"the sum of what frameworks take is not kept");
         }
         for (id, agent) in &self.agents {
             fresh.add(&agent.mark(*id));

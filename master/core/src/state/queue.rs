@@ -66,7 +66,7 @@ impl Waiting {
 }
 
 /// What an event takes beside its text.
-const EVENT_BYTES: usize = 256;
+pub(crate) const EVENT_BYTES: usize = 256;
 
 /// Who makes events, and so what bounds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +79,11 @@ pub enum Class {
     Timers,
     /// What a framework's own calls led to: a turn that could lead to too many is refused.
     Refusals,
+}
+
+impl Class {
+    /// How many there are.
+    const ALL: usize = Self::Refusals as usize + 1;
 }
 
 /// Entries and bytes.
@@ -96,7 +101,7 @@ pub struct Queue {
     events: BTreeMap<u64, Waiting>,
     /// Follows from the events.
     #[serde(skip)]
-    counts: BTreeMap<Class, Count>,
+    counts: [Count; Class::ALL],
 }
 
 impl Queue {
@@ -117,7 +122,7 @@ impl Queue {
 
     /// Those of a class.
     pub fn count(&self, class: Class) -> Count {
-        self.counts.get(&class).copied().unwrap_or_default()
+        self.counts[class as usize]
     }
 
     /// Those of a class that are not among these, which a turn has told.
@@ -127,22 +132,27 @@ impl Queue {
         self.count(class).entries - told.iter().filter(of_class).count()
     }
 
+    /// Of all classes.
+    pub(super) fn bytes(&self) -> usize {
+        self.counts.iter().map(|count| count.bytes).sum()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// After it was read.
     pub(super) fn recount(&mut self) {
-        self.counts.clear();
+        self.counts = Default::default();
         for event in self.events.values() {
-            let count = self.counts.entry(event.class()).or_default();
+            let count = &mut self.counts[event.class() as usize];
             count.entries += 1;
             count.bytes += event.weight();
         }
     }
 
     fn insert(&mut self, seq: u64, event: Waiting) {
-        let count = self.counts.entry(event.class()).or_default();
+        let count = &mut self.counts[event.class() as usize];
         count.entries += 1;
         count.bytes += event.weight();
         self.events.insert(seq, event);
@@ -150,10 +160,9 @@ impl Queue {
 
     fn remove(&mut self, seq: u64) -> Option<Waiting> {
         let event = self.events.remove(&seq)?;
-        if let Some(count) = self.counts.get_mut(&event.class()) {
-            count.entries -= 1;
-            count.bytes -= event.weight();
-        }
+        let count = &mut self.counts[event.class() as usize];
+        count.entries -= 1;
+        count.bytes -= event.weight();
         Some(event)
     }
 }

@@ -77,14 +77,16 @@ impl State {
             return;
         }
         self.digest.remove(&framework.mark());
+        self.bytes -= framework.weight();
         let Some(task) = framework.tasks.get_mut(id) else { return };
         self.digest.remove(&task.mark(change.framework));
         let agent = task.status.agent.take();
         let before = task.status.state;
-        let weight = task.live_weight().unwrap_or_default();
         task.status = TaskStatus { at: now, agent, ..change.status.clone() };
         self.digest.add(&task.mark(change.framework));
+        let ended_weight = task.ended_weight();
         if change.status.state.is_final() {
+            framework.live_bytes -= task.live_weight().unwrap_or_default();
             task.live = None;
             if let Some(agent) = task.agent {
                 // The launch took the same amount, so it can be given back.
@@ -99,23 +101,26 @@ impl State {
             }
             let outputs = task.status.outputs.clone();
             framework.live -= 1;
-            framework.live_bytes -= weight;
+            framework.live_used = framework.live_used.minus_scalars(&task.resources);
             framework.keep_outputs(outputs, self.bounds.kept_outputs);
         }
         framework.count(Some(before), change.status.state);
         framework.wait_update(id, bound);
+        self.bytes += framework.weight();
         self.digest.add(&framework.mark());
         if change.status.state.is_final() {
             self.forget_pooled(&TaskKey { framework: change.framework, task: id.clone() });
-            self.retain_ended(change.framework, id.clone());
+            self.retain_ended(change.framework, id.clone(), ended_weight);
         }
     }
 
     /// Remembers an ended task, and forgets the oldest beyond the bounds: of its framework, and of all together.
-    pub(super) fn retain_ended(&mut self, framework: FrameworkId, task: TaskId) {
+    pub(super) fn retain_ended(&mut self, framework: FrameworkId, task: TaskId, weight: usize) {
         let Some(record) = self.frameworks.get_mut(&framework) else { return };
-        record.ended_bytes += record.tasks.get(&task).map_or(0, Task::ended_weight);
+        self.bytes -= record.weight();
+        record.ended_bytes += weight;
         record.ended.push_back(task.clone());
+        self.bytes += record.weight();
         self.retained += 1;
         self.ended_tasks.push_back(TaskKey { framework, task });
         while let Some(record) = self.frameworks.get(&framework)
@@ -147,12 +152,14 @@ impl State {
     /// Forgets the task of a framework that ended first.
     fn forget_oldest(&mut self, id: FrameworkId) {
         let Some(record) = self.frameworks.get_mut(&id) else { return };
+        let before = record.weight();
         let Some(oldest) = record.ended.pop_front() else { return };
         self.retained -= 1;
         if let Some(task) = record.tasks.remove(&oldest) {
             record.ended_bytes -= task.ended_weight();
             self.digest.remove(&task.mark(id));
         }
+        self.bytes = self.bytes - before + record.weight();
     }
 }
 

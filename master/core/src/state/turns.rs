@@ -102,6 +102,7 @@ impl State {
         self.with_framework(id, |framework| {
             framework.live += 1;
             framework.live_bytes += task.live_weight().unwrap_or_default();
+            framework.live_used = framework.live_used.plus_scalars(&task.resources);
             framework.count(None, TaskState::Staging);
             framework.tasks.insert(task_id, task);
             if let Some(want) = launch.want {
@@ -134,13 +135,14 @@ impl State {
                 live: None,
                 queued: None,
             };
+            let weight = task.ended_weight();
             self.digest.add(&task.mark(id));
             self.with_framework(id, |framework| {
                 framework.count(None, task.status.state);
                 framework.tasks.insert(task_id.clone(), task);
                 framework.wait_update(&task_id, bound);
             });
-            self.retain_ended(id, task_id);
+            self.retain_ended(id, task_id, weight);
         }
     }
 
@@ -163,6 +165,7 @@ impl State {
 
     fn apply_writes(&mut self, id: FrameworkId, turn: &Turn) {
         let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        self.bytes -= framework.weight();
         for (key, value) in &turn.writes {
             if let Some(old) = framework.keys.remove(key) {
                 self.digest.remove(&("key", id, key, &old));
@@ -174,5 +177,6 @@ impl State {
                 framework.keys.insert(key.clone(), value.clone());
             }
         }
+        self.bytes += framework.weight();
     }
 }

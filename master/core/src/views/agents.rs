@@ -1,6 +1,6 @@
 //! Agents as people see them: what they have, who holds it, and whether they are offered.
 
-use super::{add_scalars, page};
+use super::page;
 use crate::leader::Leader;
 use crate::ledger::held_back;
 use crate::state::Framework;
@@ -39,17 +39,20 @@ impl Leader {
         let on_it = |framework: &&Framework| {
             framework.instance.as_ref().is_some_and(|instance| instance.agent == id)
         };
+        let (max_tasks, has_room) = self.capacity_of(id).unzip();
         let unavailability = self.state.provision(id).and_then(|known| known.unavailability);
         Some(AgentView {
             id: agent.name.clone(),
             hostname: agent.hostname.clone(),
             state: state.to_owned(),
-            total: agent.resources.clone(),
+            total: flat(&accounts.offerable.total).plus_scalars(&held_back(&agent.resources)),
             held_back: held_back(&agent.resources),
             free: flat(accounts.offerable.free()),
             offered: flat(&accounts.offerable.offered),
-            used: add_scalars(&flat(&accounts.offerable.used), &flat(&accounts.held_back.used)),
+            used: flat(&accounts.offerable.used).plus_scalars(&flat(&accounts.held_back.used)),
             tasks: agent.launches.len() as u64,
+            max_tasks: max_tasks.map(|most| most as u64),
+            has_room,
             schedulers: self.state.frameworks.values().filter(on_it).count() as u64,
             version: agent.version.clone(),
             mode: mode_name(self.state.mode(id)).to_owned(),

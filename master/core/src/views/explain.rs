@@ -183,6 +183,6 @@ fn meaning(reason: Reason) -> &'static str {
         Reason::NotAccepted => "the framework does not take such resources",
         Reason::Held => "all of it is in use or on offer, or others were served first",
         Reason::Drained => "the agent is drained, deactivated, or away",
-        Reason::Full => "the agent has as many tasks as it takes",
+        Reason::Full => "the agent has as many tasks as it takes, or no room on its disk",
     }
 }

@@ -10,10 +10,12 @@ use crate::state::Task;
 use roles::amount;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use tepui_proto::api::{BlobView, ClusterView, EventView, FrameworkView, Page, TaskView};
+use tepui_proto::api::{
+    AgentView, BlobView, ClusterView, EventView, FrameworkView, Page, RoleView, TaskView,
+};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Blob;
-use tepui_proto::{Digest, FrameworkId, LaunchNumber, Resources, TaskId, TaskKey, Tenant};
+use tepui_proto::{Digest, FrameworkId, LaunchNumber, TaskId, TaskKey, Tenant, limits};
 
 impl Leader {
     /// A tenant's frameworks by name, after this one.
@@ -48,8 +50,6 @@ impl Leader {
         // Of those that ended, also the ones that are not kept any more.
         let counts = framework.counts.iter().filter(|(_, count)| **count > 0);
         let tasks = counts.map(|(state, count)| (state.as_str().to_owned(), *count)).collect();
-        let live = framework.tasks.values().filter(|task| task.live.is_some());
-        let used = live.fold(Resources::default(), |sum, task| add_scalars(&sum, &task.resources));
         let agent =
             framework.instance.as_ref().and_then(|instance| self.state.agents.get(&instance.agent));
         Some(FrameworkView {
@@ -75,7 +75,7 @@ impl Leader {
             scheduler_agent: agent.map(|agent| agent.name.clone()),
             failures: framework.failures,
             tasks,
-            used,
+            used: framework.live_used.clone(),
             offers: self.open_offers(id) as u64,
             submitted_at: framework.submitted_at.0,
             ended_at: framework.ended_at.map(|at| at.0),
@@ -161,9 +161,16 @@ impl Leader {
         Some(page(notes, limit, |note| note.seq.to_string()))
     }
 
-    /// A framework's named blobs.
-    pub fn framework_blobs(&self, tenant: &Tenant, name: &str) -> Option<Vec<Blob>> {
-        self.state.framework_named(tenant, name).map(|(_, framework)| framework.blob_list())
+    /// A framework's named blobs, after this name.
+    pub fn framework_blobs(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Option<Page<Blob>> {
+        let (_, framework) = self.state.framework_named(tenant, name)?;
+        Some(page(framework.blobs_after(after), limit, |blob| blob.name.clone()))
     }
 
     /// The size of a blob that the cluster has.
@@ -248,10 +255,75 @@ impl Leader {
     }
 }
 
-/// Takes what fits a page, and says where the next begins.
-fn page<T>(views: impl Iterator<Item = T>, limit: usize, name: impl Fn(&T) -> String) -> Page<T> {
+/// What an item of a page takes, about. Only what one item may have many of is counted.
+trait Weigh {
+    fn weight(&self) -> usize;
+}
+
+/// What an item takes beside what is counted, as JSON.
+const ITEM_BYTES: usize = 512;
+/// What a blob takes beside its name.
+const BLOB_ITEM_BYTES: usize = 128;
+
+impl Weigh for Blob {
+    fn weight(&self) -> usize {
+        self.name.len() + BLOB_ITEM_BYTES
+    }
+}
+
+impl Weigh for BlobView {
+    fn weight(&self) -> usize {
+        BLOB_ITEM_BYTES
+    }
+}
+
+impl Weigh for FrameworkView {
+    fn weight(&self) -> usize {
+        self.results.iter().map(Weigh::weight).sum::<usize>() + self.message.len() + ITEM_BYTES
+    }
+}
+
+impl Weigh for TaskView {
+    fn weight(&self) -> usize {
+        let outputs = self.outputs.iter().map(Weigh::weight).sum::<usize>();
+        outputs + self.resources.weight() + self.message.len() + ITEM_BYTES
+    }
+}
+
+impl Weigh for EventView {
+    fn weight(&self) -> usize {
+        self.message.len() + ITEM_BYTES
+    }
+}
+
+impl Weigh for AgentView {
+    fn weight(&self) -> usize {
+        self.pools.len() + self.free_pools.len() + 4 * self.total.weight() + ITEM_BYTES
+    }
+}
+
+impl Weigh for RoleView {
+    fn weight(&self) -> usize {
+        ITEM_BYTES
+    }
+}
+
+/// Takes what fits a page in number and in bytes, at least one, and says where the next begins.
+fn page<T: Weigh>(
+    views: impl Iterator<Item = T>,
+    limit: usize,
+    name: impl Fn(&T) -> String,
+) -> Page<T> {
     let mut views = views.peekable();
-    let items: Vec<T> = views.by_ref().take(limit.max(1)).collect();
+    let mut items: Vec<T> = Vec::new();
+    let mut bytes = 0;
+    while items.len() < limit.max(1)
+        && let Some(view) =
+            views.next_if(|view| bytes == 0 || bytes + view.weight() <= limits::PAGE_BYTES)
+    {
+        bytes += view.weight();
+        items.push(view);
+    }
     let next = views.peek().and_then(|_| items.last()).map(name);
     Page { items, next }
 }
@@ -272,16 +344,5 @@ fn task_view(framework: &str, id: &TaskId, task: &Task) -> TaskView {
         outputs: task.status.outputs.clone(),
         usage: task.status.usage,
         at: task.status.at.0,
-    }
-}
-
-/// Scalars of both; ports and items of the first, since the same port of two agents is two.
-fn add_scalars(a: &Resources, b: &Resources) -> Resources {
-    Resources {
-        cpu_milli: a.cpu_milli.saturating_add(b.cpu_milli),
-        memory_bytes: a.memory_bytes.saturating_add(b.memory_bytes),
-        disk_bytes: a.disk_bytes.saturating_add(b.disk_bytes),
-        ports: a.ports.clone(),
-        custom: a.custom.clone(),
     }
 }

@@ -89,6 +89,8 @@ pub(crate) fn hello(resources: Resources) -> Hello {
         pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
+        max_tasks: tepui_proto::limits::CELL_INSTANCES,
+        has_room: true,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
         has_more_tasks: false,
@@ -348,6 +350,30 @@ impl Stage {
     }
 
     pub(crate) fn report_with(&mut self, task: &str, state: TaskState, outputs: Vec<Blob>) {
+        let (connection, report) = self.report_of(task, state, outputs);
+        self.input(Input::Reported { connection, reports: vec![report] });
+    }
+
+    /// The agents of many tasks say what became of them, each all at once.
+    pub(crate) fn report_all(&mut self, tasks: &[String], state: TaskState) {
+        let mut by_agent: BTreeMap<ConnectionId, Vec<Report>> = BTreeMap::new();
+        for task in tasks {
+            let (connection, mut report) = self.report_of(task, state, Vec::new());
+            let reports = by_agent.entry(connection).or_default();
+            report.seq.0 += reports.len() as u64;
+            reports.push(report);
+        }
+        for (connection, reports) in by_agent {
+            self.input(Input::Reported { connection, reports });
+        }
+    }
+
+    fn report_of(
+        &self,
+        task: &str,
+        state: TaskState,
+        outputs: Vec<Blob>,
+    ) -> (ConnectionId, Report) {
         let launch = self.launches[task].clone();
         let agent = self.leader.state().task(&launch.key).unwrap().agent.unwrap();
         let record = self.leader.state().agent(agent).unwrap();
@@ -367,8 +393,7 @@ impl Stage {
             at: Timestamp(0),
         };
         let body = ReportBody::Status(status);
-        let report = Report { seq, launch: launch.number, key: launch.key, body };
-        self.input(Input::Reported { connection, reports: vec![report] });
+        (connection, Report { seq, launch: launch.number, key: launch.key, body })
     }
 
     // Frameworks.
@@ -423,6 +448,11 @@ impl Stage {
     /// Why a ticket was refused.
     pub(crate) fn refused(&self, ticket: Ticket) -> String {
         self.replies[&ticket].as_ref().unwrap_err().message.clone()
+    }
+
+    /// Whether a ticket was answered, in any way.
+    pub(crate) fn is_answered(&self, ticket: Ticket) -> bool {
+        self.replies.contains_key(&ticket)
     }
 
     /// Timers that it was told of since this was last asked.

@@ -153,6 +153,7 @@ pub(super) const ROUTES: &[Route] = &[
         ..get("/v1/frameworks/{name}/stop", "frameworks", "Stops a framework and its tasks", "")
     },
     Route {
+        query: PAGE,
         bad: UNKNOWN_FRAMEWORK,
         ..get("/v1/frameworks/{name}/blobs", "frameworks", "Named blobs and results", "Page<Blob>")
     },

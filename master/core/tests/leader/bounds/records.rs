@@ -4,11 +4,12 @@ use crate::stage::{Stage, accept, launch, task};
 use tepui_master_core::Input;
 use tepui_master_core::entry::EntryKind;
 use tepui_proto::api::FrameworkPhase;
+use tepui_proto::calls::Outcome;
 use tepui_proto::control::{AgentMessage, Hello, TaskReport};
-use tepui_proto::{FrameworkId, LaunchNumber, TaskKey, TaskState, Tenant, limits};
+use tepui_proto::{Call, FrameworkId, LaunchNumber, TaskKey, TaskState, Tenant, limits};
 
 /// A framework with so many tasks on so many agents.
-fn crowd(agents: usize, each: usize) -> (Stage, FrameworkId) {
+pub(super) fn crowd(agents: usize, each: usize) -> (Stage, FrameworkId) {
     let mut stage = Stage::new();
     for n in 0..agents {
         stage.agent(&format!("a{n}"), 100_000);
@@ -67,6 +68,28 @@ fn a_framework_with_many_tasks_is_stopped_some_in_each_batch_and_all_in_the_end(
     }
     let phase = stage.leader.state().framework(framework).unwrap().phase;
     assert_eq!(phase, FrameworkPhase::Ended);
+}
+
+#[test]
+fn a_framework_that_completes_with_many_tasks_is_stopped_some_in_each_batch() {
+    let (mut stage, framework) = crowd(5, 900);
+    stage.say_and_wait(framework);
+    let (before, mark) = (stage.log.len(), stage.inbox(framework).mark.unwrap());
+    let outcome = Outcome { success: true, message: "done".to_owned(), results: Vec::new() };
+    stage.answer(framework, mark, vec![Call::Complete(outcome)]);
+    assert_eq!(moves(&stage, before), [limits::MOVES], "one batch, one record");
+    stage.settle_at(1);
+    for n in 0..4_500 {
+        assert_eq!(stage.state_of(framework, &format!("t{n}")), TaskState::Killing, "t{n}");
+    }
+    assert_eq!(stage.kills.len(), 4_500, "each is told once");
+    for entry in &stage.log[before..] {
+        assert!(entry.encode().unwrap().len() < 1 << 20);
+    }
+    let all: Vec<String> = (0..4_500).map(|n| format!("t{n}")).collect();
+    stage.report_all(&all, TaskState::Killed);
+    let record = stage.leader.state().framework(framework).unwrap();
+    assert_eq!((record.phase, record.live), (FrameworkPhase::Ended, 0));
 }
 
 #[test]

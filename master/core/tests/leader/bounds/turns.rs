@@ -1,17 +1,10 @@
 //! What one answer may come to.
 
-use crate::stage::{Stage, accept, launch, task, want};
+use super::refused_whole;
+use crate::stage::{Stage, task, want};
 use tepui_master_core::state::Class;
 use tepui_proto::calls::{Acceptance, Comparison, Constraint, Operation, Reservation, Want};
-use tepui_proto::events::Message;
-use tepui_proto::{Call, DurationMs, FrameworkId, OfferId, Reason, Resources, TaskState, limits};
-
-/// Why the last answer was refused whole, if it was.
-fn refused_whole(stage: &Stage, framework: FrameworkId) -> Option<String> {
-    let framework = stage.leader.state().framework(framework).unwrap();
-    let message = framework.message.strip_prefix("a turn was refused whole: ");
-    message.map(str::to_owned)
-}
+use tepui_proto::{Call, DurationMs, OfferId, Reason, Resources, TaskState, limits};
 
 fn bytes_of_log(stage: &Stage, from: usize) -> usize {
     stage.log[from..].iter().map(|entry| entry.encode().unwrap().len()).sum()
@@ -123,39 +116,6 @@ fn entries_of_a_task_s_record_count_beside_their_text() {
     }
 }
 
-#[test]
-fn records_of_live_tasks_are_bounded_in_bytes() {
-    let (mut stage, framework) = Stage::small(100_000_000, "x");
-    let mut bytes = 0;
-    // Large records on many agents, which have room for so many tasks each.
-    for n in 0..10 {
-        stage.agent(&format!("b{n}"), 100_000_000);
-    }
-    let mut tasks = 0;
-    loop {
-        let offers = &stage.inbox(framework).offers;
-        let Some((id, offer)) = offers.iter().next() else { break };
-        let (id, agent) = (*id, offer.agent);
-        let launches = (0..15).map(|n| {
-            let mut spec = task(&format!("t{}", tasks + n), 1_000);
-            spec.stdin = Some(vec![7; 60_000]);
-            launch(spec)
-        });
-        let launches: Vec<Operation> = launches.collect();
-        tasks += launches.len();
-        stage.say(framework, vec![accept(&[id], launches)]);
-        let record = stage.leader.state().framework(framework).unwrap();
-        if refused_whole(&stage, framework).is_some() {
-            break;
-        }
-        assert!(record.live > bytes, "{agent:?} took no more");
-        bytes = record.live;
-        assert!(record.live * 60_000 <= limits::LIVE_TASK_BYTES, "{} tasks", record.live);
-    }
-    let why = refused_whole(&stage, framework).unwrap();
-    assert!(why.contains("bytes of records of live tasks"), "{why}");
-}
-
 fn matching(id: u32, pattern: &str) -> Want {
     let constraint = Constraint {
         attribute: "@hostname".to_owned(),
@@ -186,21 +146,6 @@ fn different_regular_expressions_of_an_answer_are_few_and_each_is_small() {
     stage.say(framework, vec![Call::Want(Some(many))]);
     let why = refused_whole(&stage, framework).unwrap();
     assert!(why.contains("33 different regular expressions"), "{why}");
-}
-
-#[test]
-fn reservations_and_volumes_of_an_answer_are_few() {
-    let (mut stage, framework) = Stage::small(10_000, "x");
-    let resources = Resources::cpu_memory(10, 0);
-    let reserve = Operation::Reserve(Reservation { role: "x".into(), resources });
-    let held = stage.held(framework);
-    stage.say(framework, vec![accept(&held, vec![reserve.clone(); limits::CONVERSIONS])]);
-    assert_eq!(refused_whole(&stage, framework), None);
-    stage.pass(1_000);
-    let held = stage.held(framework);
-    stage.say(framework, vec![accept(&held, vec![reserve; limits::CONVERSIONS + 1])]);
-    let why = refused_whole(&stage, framework).unwrap();
-    assert!(why.contains("65 reservations and volumes"), "{why}");
 }
 
 #[test]
@@ -331,19 +276,6 @@ fn of_two_refusals_of_an_agent_each_runs_out_in_its_time() {
     assert_eq!(stage.offered(framework), 0);
     stage.pass(10_000);
     assert_eq!(stage.offered(framework), 4_000, "and then the long one");
-}
-
-#[test]
-fn messages_to_tasks_are_bounded_in_a_turn() {
-    let (mut stage, framework) = Stage::small(10_000, "x");
-    stage.run(framework, vec![task("t", 1_000)]);
-    stage.report("t", TaskState::Running);
-    let send = Call::Send(Message { task: "t".into(), data: vec![1] });
-    stage.say(framework, vec![send.clone(); limits::SENDS]);
-    assert_eq!(refused_whole(&stage, framework), None);
-    stage.say(framework, vec![send; limits::SENDS + 1]);
-    let why = refused_whole(&stage, framework).unwrap();
-    assert!(why.contains("257 messages to tasks"), "{why}");
 }
 
 #[test]
