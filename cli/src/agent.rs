@@ -196,12 +196,12 @@ async fn list(client: &Client, by_free: bool, output: Format) -> Result<(), CliE
     })
 }
 
-/// A mode is told where it is not the usual one.
+/// Beside whether it is there: its mode where it is not the usual one, and that its disk has no room.
 fn state(view: &AgentView) -> String {
-    if view.mode == "active" {
-        return view.state.clone();
-    }
-    format!("{}, {}", view.state, view.mode)
+    let mode = (view.mode != "active").then_some(view.mode.as_str());
+    let room = (view.has_room == Some(false)).then_some("disk full");
+    let told = [Some(view.state.as_str()), mode, room];
+    told.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 async fn set_mode(client: &Client, agent: &NameArgs, mode: ModeName) -> Result<(), CliError> {

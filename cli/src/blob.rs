@@ -16,6 +16,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use tepui_proto::Digest;
 use tepui_proto::api::BlobView;
+use tepui_proto::resources::Bytes;
 use tepui_proto::tasks::Blob;
 
 /// `tepui blob …`
@@ -71,7 +72,7 @@ pub(crate) async fn blob(client: &Client, command: BlobCommand) -> Result<(), Cl
             let items: Vec<Blob> =
                 client.list(&["frameworks", checked(&name)?, "blobs"], &[]).await?;
             out::listing(output, &items, &["NAME", "SIZE", "DIGEST"], |item| {
-                vec![item.name.clone(), item.size_bytes.to_string(), item.digest.to_string()]
+                vec![item.name.clone(), Bytes(item.size_bytes).to_string(), item.digest.to_string()]
             })
         }
         BlobCommand::Ls { framework: None, output } => {
@@ -82,7 +83,7 @@ pub(crate) async fn blob(client: &Client, command: BlobCommand) -> Result<(), Cl
 
 fn print(output: Format, items: &[BlobView]) -> Result<(), CliError> {
     out::listing(output, items, &["DIGEST", "SIZE"], |item| {
-        vec![item.digest.clone(), item.size_bytes.to_string()]
+        vec![item.digest.clone(), Bytes(item.size_bytes).to_string()]
     })
 }
 

@@ -4,7 +4,7 @@
 //! is trusted, and no proxy of the environment is used, since a cluster's address is nobody's business but its own.
 
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -199,6 +199,10 @@ async fn refusal(response: Response) -> CliError {
         error.hint =
             Some("the token stands in the context file; `--context FILE` names another".to_owned());
     }
+    if said.code == "not-leader" {
+        // It is stopping, and in a moment it is gone: whoever asks again after a lost connection asks again now.
+        error.exit = Exit::Unreachable;
+    }
     error.code = Some(said.code);
     error
 }
@@ -219,7 +223,6 @@ fn blank_refusal(status: StatusCode, text: &str) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Exit;
     use std::path::PathBuf;
 
     #[test]

@@ -8,6 +8,7 @@ use crate::error::{CliError, Exit};
 use crate::manifest::Manifest;
 use crate::out::{self, Format};
 use crate::run::kind::{self, Kind};
+use crate::units::shown_time;
 use crate::upload::{Upload, hash_all, upload_all};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
@@ -98,7 +99,7 @@ pub(crate) async fn framework(client: &Client, command: FrameworkCommand) -> Res
             out::listing(output, &events, &["SEQ", "AT", "KIND", "MESSAGE"], |event| {
                 vec![
                     event.seq.to_string(),
-                    event.at.to_string(),
+                    shown_time(event.at),
                     event.kind.clone(),
                     event.message.clone(),
                 ]

@@ -89,9 +89,7 @@ async fn read_streams(
         .query(&query);
     let response = match client.send(request).await {
         Ok(response) => response,
-        Err(error) if error.has_code("task-unknown") || error.has_code("logs-unavailable") => {
-            return Ok(LogEnd::Cut);
-        }
+        Err(error) if error.has_code("task-unknown") => return Ok(LogEnd::Cut),
         Err(error) => return Err(error),
     };
     let mut body = response.bytes_stream();

@@ -9,7 +9,9 @@ use crate::units;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tepui_proto::limits;
 use tepui_proto::names::{NameError, check_name, check_role};
+use tepui_proto::resources::Bytes;
 use toml::{Spanned, Value};
 
 /// The name of the file.
@@ -96,11 +98,21 @@ impl Manifest {
             blobs: all_present(dir, document, "blob", written.blobs)?,
             config: settings(document, written.config)?,
             cpu_milli: amount(written.resources.cpus, units::parse_cpus)?,
-            memory_bytes: amount(written.resources.memory, units::parse_size)?,
+            memory_bytes: amount(written.resources.memory, scheduler_memory)?,
             name: written.name.into_inner(),
             roles: written.roles.into_iter().map(Spanned::into_inner).collect(),
         })
     }
+}
+
+/// What a scheduler itself may have is told with its line.
+fn scheduler_memory(text: &str) -> Result<u64, String> {
+    let (least, most) = (limits::TASK_MEMORY_BYTES_MIN, limits::SCHEDULER_MEMORY_BYTES_MAX);
+    let bytes = units::parse_size(text)?;
+    if (least..=most).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("a scheduler may have {} to {} of memory", Bytes(least), Bytes(most)))
 }
 
 fn check(
@@ -211,6 +223,7 @@ mod tests {
             ("[modules]\nmap = \"gone.wasm\"\n", 5, "gone.wasm"),
             ("[resources]\ncpus = -1\n", 5, "0.5"),
             ("[resources]\nmemory = -1\n", 5, "64MiB"),
+            ("[resources]\nmemory = \"512MiB\"\n", 5, "256 MiB"),
             ("[config]\na = [1]\n", 5, "string"),
             ("[modules]\n\"../x\" = \"s.wasm\"\n", 5, "not allowed"),
         ] {

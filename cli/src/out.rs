@@ -4,12 +4,15 @@
 //! no error.
 
 use crate::error::CliError;
+use crate::units::{shown_span, shown_time};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::time::Duration;
+use tepui_proto::Resources;
+use tepui_proto::resources::{Bytes, Milli};
 
 /// How a listing is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
@@ -98,10 +101,13 @@ pub(crate) fn thing<T: Serialize>(format: Format, item: &T) -> Result<(), CliErr
     data(table(&[], &rows).as_bytes())
 }
 
-/// Fields of fields become `a.b`; lists stay JSON on one line.
+/// Fields of fields become `a.b`; amounts and times are told as people write them; lists stay JSON on one line.
 fn flatten(name: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>) {
     match value {
         serde_json::Value::Object(fields) => {
+            if let Ok(resources) = Resources::deserialize(value) {
+                return rows.push(vec![name.to_owned(), resources.to_string()]);
+            }
             for (field, inner) in fields {
                 let path = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
                 flatten(&path, inner, rows);
@@ -110,8 +116,29 @@ fn flatten(name: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>) {
         serde_json::Value::Null => {}
         serde_json::Value::Array(items) if items.is_empty() => {}
         serde_json::Value::String(text) => rows.push(vec![name.to_owned(), text.clone()]),
-        other => rows.push(vec![name.to_owned(), other.to_string()]),
+        other => {
+            let told = other.as_u64().and_then(|number| amount(name, number));
+            let (name, text) = told.unwrap_or_else(|| (name.to_owned(), other.to_string()));
+            rows.push(vec![name, text]);
+        }
     }
+}
+
+/// An amount or a time by the end of its field's name, and the name without the unit.
+fn amount(name: &str, number: u64) -> Option<(String, String)> {
+    let field = name.rsplit('.').next().unwrap_or(name);
+    if matches!(field, "at" | "start" | "since") || field.ends_with("_at") {
+        return Some((name.to_owned(), shown_time(number)));
+    }
+    let units: [(&str, fn(u64) -> String); 4] = [
+        ("_bytes", |bytes| Bytes(bytes).to_string()),
+        ("_milli", |milli| Milli(milli).to_string()),
+        ("_ms", shown_span),
+        ("_us", |us| format!("{} ms", Milli(us))),
+    ];
+    let is_of = |unit: &str| field.ends_with(unit) || field.ends_with(&format!("{unit}_peak"));
+    let (unit, shown) = units.into_iter().find(|(unit, _)| is_of(unit))?;
+    Some((name.replacen(unit, "", 1), shown(number)))
 }
 
 /// Columns as wide as their widest cell, two spaces apart, nothing after the last.
@@ -193,6 +220,28 @@ mod tests {
             &serde_json::json!({"id": "x", "used": {"cpu_milli": 5}, "none": null}),
             &mut rows,
         );
-        assert_eq!(rows, [["id", "x"], ["used.cpu_milli", "5"]]);
+        assert_eq!(rows, [["id", "x"], ["used.cpu", "0.005"]]);
+    }
+
+    #[test]
+    fn amounts_and_times_are_told_as_people_write_them() {
+        let mut rows = Vec::new();
+        let item = serde_json::json!({
+            "at": 68_256_001_000_u64,
+            "ended": Resources::cpu_memory(500, 64 << 20),
+            "index": 7,
+            "length_ms": 90_000,
+            "usage": {"memory_bytes_peak": 2_048, "wall_us": 1_500},
+        });
+        flatten("", &item, &mut rows);
+        let told = [
+            ["at", "1972-03-01T00:00:01Z"],
+            ["ended", "0.5 cpus, 64 MiB memory"],
+            ["index", "7"],
+            ["length", "90s"],
+            ["usage.memory_peak", "2 KiB"],
+            ["usage.wall", "1.5 ms"],
+        ];
+        assert_eq!(rows, told);
     }
 }

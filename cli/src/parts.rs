@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tepui_agent::{AgentConfig, AttributeConfig, DomainConfig, ResourcesConfig};
-use tepui_master::AllocatorSettings as Settings;
+use tepui_master::{AllocatorSettings as Settings, DriverError, MasterError};
 use tepui_proto::{DurationMs, Scalars};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -155,7 +155,27 @@ pub(crate) async fn master(flags: MasterArgs) -> Result<(), CliError> {
         let _told = crate::out::line(format_args!("ready {}", ready.to_json()));
     };
     let ended = tepui_master::run(config, ready, stop_signal(with_parent)?);
-    ended.await.map_err(|error| CliError::failed("the master ended").because(&error))
+    ended.await.map_err(|error| ended_with("the master", code_of(&error), &error))
+}
+
+/// Why a part ended: the stable code, and the words.
+fn ended_with(part: &str, code: &str, error: &dyn std::error::Error) -> CliError {
+    CliError::failed(format!("{part} ended: {code}")).because(error)
+}
+
+/// The stable code of what ended a master.
+fn code_of(error: &MasterError) -> &'static str {
+    match error {
+        MasterError::File { .. } | MasterError::NoToken(_) => "master-io",
+        MasterError::Identity(_) => "identity",
+        MasterError::Blobs(_) => "blob-store",
+        MasterError::Driver(DriverError::Journal(error)) => error.code(),
+        MasterError::Driver(DriverError::Entry { .. } | DriverError::Snapshot(_)) => {
+            "journal-record"
+        }
+        MasterError::Driver(_) => "internal",
+        MasterError::Listen(_) | MasterError::Http(_) => "endpoint",
+    }
 }
 
 /// How the master's allocator works.
@@ -266,8 +286,9 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
     // As a task: whoever is woken by a socket then goes on with the agent's loop; on the main thread each event would
     // wake another one twice.
     let ended = tokio::spawn(tepui_agent::run(config, stop_signal(with_parent)?)).await;
-    let failed = |error: &dyn std::error::Error| CliError::failed("the agent ended").because(error);
-    ended.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    ended
+        .map_err(|error| ended_with("the agent", "internal", &error))?
+        .map_err(|error| ended_with("the agent", error.code(), &error))
 }
 
 fn from_file<T: Default + serde::de::DeserializeOwned>(path: Option<&Path>) -> Result<T, CliError> {

@@ -49,7 +49,7 @@ pub(crate) struct SetArgs {
     /// The most that it holds, such as "cpus:2;mem:1024"; a name that is absent is without limit, empty is none.
     #[arg(long, value_parser = parse_scalars)]
     limit: Option<Scalars>,
-    /// The order in which it is offered agents.
+    /// The order in which it is offered agents. It can be changed, and not be cleared.
     #[arg(long, value_enum)]
     packing: Option<PackingName>,
     /// Take a limit below what is used, and a guarantee beyond what the cluster has.

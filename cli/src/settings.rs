@@ -6,6 +6,7 @@ use crate::error::CliError;
 use serde::de::DeserializeOwned;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use tepui_proto::resources::Bytes;
 use toml::{Spanned, Value};
 
 /// The largest file that is read; a manifest with [`tepui_proto::limits::BUNDLE_ENTRIES`] entries fits well.
@@ -30,8 +31,10 @@ impl Document {
         let size = std::fs::metadata(path).map_err(wrong)?.len();
         if size > FILE_BYTES {
             return Err(CliError::usage(format!(
-                "`{}` has {size} bytes, and at most {FILE_BYTES} are allowed",
-                path.display()
+                "`{}` has {}, and at most {} are allowed",
+                path.display(),
+                Bytes(size),
+                Bytes(FILE_BYTES)
             )));
         }
         let text = std::fs::read_to_string(path).map_err(wrong)?;

@@ -18,7 +18,7 @@ use tepui_simulator::{Report, Scenario, ScenarioError, SimulateError, Submission
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
     /// A scenario's file, or the name of one that is shipped: `drf-paper`, `edge-churn`, `fifty-thousand`,
-    /// `mixed-tenants`, `starvation`, `wordcount`.
+    /// `lending`, `mixed-tenants`, `starvation`, `wordcount`.
     scenario: PathBuf,
     /// What decides every draw [default: that of the scenario].
     #[arg(long)]

@@ -14,6 +14,9 @@ const AMOUNTS: &str = "amounts such as `cpus:2;mem:1024;disk:0.5`, memory and di
 const TIMES: &str = "`now`, `+30m` from now, or UTC such as `2026-12-24T18:00:00Z`";
 /// Days of the years 1 to 1969.
 const DAYS_TO_1970: u64 = 719_162;
+/// Days from the 1st of March of the year 0 to 1970, and those of four centuries, which are all alike.
+const DAYS_FROM_MARCH: u64 = 719_468;
+const DAYS_OF_ERA: u64 = 146_097;
 
 /// Cores in thousandths.
 ///
@@ -104,6 +107,29 @@ fn calendar_ms(text: &str) -> Option<u64> {
     let days = before * 365 + before / 4 - before / 100 + before / 400 - DAYS_TO_1970;
     let days = days + months.iter().take(at).sum::<u64>() + day - 1;
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000)
+}
+
+/// Milliseconds since the Unix epoch as UTC: `2026-12-24T18:00:00Z`.
+pub(crate) fn shown_time(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    // Years that begin in March have their leap day at the end.
+    let day = seconds / 86_400 + DAYS_FROM_MARCH;
+    let (era, day) = (day / DAYS_OF_ERA, day % DAYS_OF_ERA);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * day + 2) / 153;
+    let day = day - (153 * march + 2) / 5 + 1;
+    let (month, is_next) = if march < 10 { (march + 3, 0) } else { (march - 9, 1) };
+    let year = era * 400 + year + is_next;
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Milliseconds as a person writes them: `2h`, `90s`, `250ms`.
+pub(crate) fn shown_span(ms: u64) -> String {
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let whole = units.into_iter().find(|(_, unit)| ms >= *unit && ms.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{ms}ms"), |(name, unit)| format!("{}{name}", ms / unit))
 }
 
 fn milli(text: &str) -> Option<u64> {
@@ -208,6 +234,24 @@ mod tests {
             "+18446744073709551615ms",
         ] {
             assert!(parse_time(text, 7).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_and_spans_are_told_as_they_are_written() {
+        for text in [
+            "1970-01-01T00:00:00Z",
+            "1972-02-29T23:59:59Z",
+            "1972-03-01T00:00:01Z",
+            "2000-02-29T12:30:00Z",
+            "2026-12-31T23:59:59Z",
+            "2100-03-01T00:00:00Z",
+        ] {
+            assert_eq!(parse_time(text, 0).map(shown_time).as_deref(), Ok(text));
+        }
+        assert!(shown_time(u64::MAX).ends_with('Z'));
+        for (ms, text) in [(0, "0ms"), (250, "250ms"), (90_000, "90s"), (7_200_000, "2h")] {
+            assert_eq!(shown_span(ms), text);
         }
     }
 

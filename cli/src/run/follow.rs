@@ -4,6 +4,7 @@
 //! order, and both are waited for.
 
 use super::FRAMEWORK;
+use super::waiting::{self, Shown, run_of};
 use crate::blob;
 use crate::client::Client;
 use crate::error::{CliError, Exit};
@@ -20,6 +21,7 @@ use tepui_proto::TaskState;
 use tepui_proto::api::TaskView;
 use tepui_proto::control::LogStream;
 use tepui_proto::limits;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Instances watched at once: each takes two streams of one connection, and a server allows some 200.
 const WATCHED: usize = 64;
@@ -36,6 +38,36 @@ const PAUSE_MOST: Duration = Duration::from_millis(200);
 const UNREACHED_MOST: u32 = 150;
 /// What shells give for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
+/// What becomes of a run that nobody follows any more.
+const LEFT_ALONE: &str =
+    "the run goes on: what has begun runs to its end, and what waits begins once there is room";
+const NOT_OVER: &str = "the run was asked to stop, and has not ended yet";
+
+/// Ctrl-C, and SIGTERM, by which others ask for the same.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, CliError> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| CliError::failed("cannot listen to signals").because(&error))
+        };
+        let (interrupt, terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    /// Waits for the next one. May be dropped and called again.
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
 
 /// Follows every task; the exit code is the first that is not 0, in the order of the instances.
 ///
@@ -47,6 +79,7 @@ pub(crate) async fn follow_all(
     files: &[PathBuf],
 ) -> Result<ExitCode, CliError> {
     let many = tasks.len() > 1;
+    let mut signals = Signals::listen()?;
     let watched = stream::iter(tasks.iter().enumerate())
         .map(|(at, task)| async move {
             let prefix = if many { format!("[{at}] ") } else { String::new() };
@@ -56,15 +89,16 @@ pub(crate) async fn follow_all(
         .buffered(WATCHED)
         .collect::<Vec<_>>();
     tokio::pin!(watched);
-    let ends = tokio::select! {
-        ends = &mut watched => ends,
-        _ = tokio::signal::ctrl_c() => {
-            out::note("stopping the run; Ctrl-C again leaves it alone");
-            tokio::select! {
-                () = stop_and_watch(client, tasks, watched) => {}
-                _ = tokio::signal::ctrl_c() => {}
+    let mut telling = Box::pin(waiting::tell(client, tasks));
+    let mut is_told = false;
+    let ends = loop {
+        tokio::select! {
+            ends = &mut watched => break ends,
+            () = &mut telling, if !is_told => is_told = true,
+            () = signals.recv() => {
+                Box::pin(interrupted(client, tasks, watched, &mut signals)).await;
+                return Ok(ExitCode::from(INTERRUPTED));
             }
-            return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     let mut exit = 0;
@@ -82,12 +116,51 @@ pub(crate) async fn follow_all(
     Ok(ExitCode::from(exit))
 }
 
-/// Asks for the end and goes on telling logs until it has come, or the grace of a task is long over.
-async fn stop_and_watch<T>(client: &Client, tasks: &[String], watched: impl Future<Output = T>) {
-    stop(client, tasks).await;
+/// Stops the run, unless it is to be left alone, and says what becomes of it.
+async fn interrupted<T>(
+    client: &Client,
+    tasks: &[String],
+    watched: impl Future<Output = T>,
+    signals: &mut Signals,
+) {
+    out::note("stopping the run; Ctrl-C again leaves it alone");
+    let what = tokio::select! {
+        what = stop_and_watch(client, tasks, watched) => what,
+        () = signals.recv() => Some(LEFT_ALONE),
+    };
+    if let Some(what) = what {
+        out::note(format_args!("note: {what}; see `tepui task ls --framework {FRAMEWORK}`"));
+    }
+}
+
+/// Asks for the end and goes on telling logs until it has come, or the grace of a task is long over. Says what else
+/// there is to know.
+async fn stop_and_watch<T>(
+    client: &Client,
+    tasks: &[String],
+    watched: impl Future<Output = T>,
+) -> Option<&'static str> {
+    let run = tasks.first().and_then(|task| run_of(task))?;
+    if !stop(client, run).await {
+        return Some(LEFT_ALONE);
+    }
     let grace = Duration::from_millis(limits::KILL_GRACE_MS) + LOG_GRACE;
-    // How they ended is not told any more.
-    let _ends = tokio::time::timeout(grace, watched).await;
+    tokio::select! {
+        // How they ended is not told any more.
+        _ends = watched => None,
+        () = over(client, run) => None,
+        () = tokio::time::sleep(grace) => Some(NOT_OVER),
+    }
+}
+
+/// Waits until a run is over as its framework has it: what never began has no end that could be waited for.
+async fn over(client: &Client, run: &str) {
+    loop {
+        if Shown::get(client, run).await.is_ok_and(|shown| shown.is_over()) {
+            return;
+        }
+        tokio::time::sleep(PAUSE_MOST).await;
+    }
 }
 
 /// Logs and end of one task.
@@ -173,7 +246,7 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
             Ok(_) => unreached = 0,
             Err(error) if error.has_code("task-unknown") => {
                 unreached = 0;
-                if !is_to_come(client, task).await? {
+                if !is_to_come(client, task).await {
                     return Err(CliError::failed("it was stopped before it began")
                         .cause(format_args!("task `{FRAMEWORK}/{task}`")));
                 }
@@ -252,37 +325,24 @@ fn hint(reason: &str) -> Option<&'static str> {
     })
 }
 
-/// Asks the framework to end every task, and to forget those that were not launched yet.
-async fn stop(client: &Client, tasks: &[String]) {
-    let Some(run) = tasks.first().and_then(|task| run_of(task)) else { return };
+/// Asks the framework to end every task, and to forget those that were not launched yet. Says whether it will.
+async fn stop(client: &Client, run: &str) -> bool {
     let request = client.request(Method::DELETE, &["frameworks", FRAMEWORK, "http", "runs", run]);
-    if let Err(error) = client.send(request).await {
+    let stopped = client.send(request).await;
+    if let Err(error) = &stopped {
         out::note(format_args!("warning: the run cannot be stopped: {}", error.message));
     }
-}
-
-/// `7` of `r7-0`.
-fn run_of(task: &str) -> Option<&str> {
-    task.strip_prefix('r')?.split('-').next()
+    stopped.is_ok()
 }
 
 /// Whether a task that is not there is still to come, as its framework has it.
-async fn is_to_come(client: &Client, task: &str) -> Result<bool, CliError> {
-    let Some(run) = run_of(task) else { return Ok(false) };
-    let shown: serde_json::Value =
-        match client.get(&["frameworks", FRAMEWORK, "http", "runs", run]).await {
-            Ok(shown) => shown,
-            Err(error) if error.has_code("run-unknown") => return Ok(false),
-            // Its scheduler may be on its way to another agent.
-            Err(_) => return Ok(true),
-        };
-    let tasks = shown.get("tasks").and_then(serde_json::Value::as_array);
-    let own = tasks
-        .into_iter()
-        .flatten()
-        .find(|shown| shown.get("task").and_then(serde_json::Value::as_str) == Some(task));
-    let state = own.and_then(|own| own.get("state")).and_then(serde_json::Value::as_str);
-    Ok(matches!(state, Some("waiting" | "launched")))
+async fn is_to_come(client: &Client, task: &str) -> bool {
+    let Some(run) = run_of(task) else { return false };
+    match Shown::get(client, run).await {
+        Ok(shown) => shown.is_under_way(task),
+        // Its scheduler may be on its way to another agent.
+        Err(error) => !error.has_code("run-unknown"),
+    }
 }
 
 async fn keep_outputs(

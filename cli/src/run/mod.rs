@@ -6,11 +6,12 @@
 
 pub(crate) mod follow;
 pub(crate) mod kind;
+mod waiting;
 
 use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::framework::{check_module, named, submit_embedded};
-use crate::units::{parse_cpus, parse_size, parse_span};
+use crate::units::{parse_cpus, parse_size, parse_span, shown_span};
 use crate::upload::{Upload, hash_all, upload_all};
 use clap::Args;
 use kind::Kind;
@@ -19,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use tepui_proto::Digest;
 use tepui_proto::names::check_sandbox_path;
+use tepui_proto::resources::Bytes;
+use tepui_proto::{Digest, limits};
 
 /// The framework behind `tepui run`, and its role.
 pub(crate) const FRAMEWORK: &str = "run";
@@ -35,19 +37,19 @@ pub(crate) struct RunArgs {
     /// A WASI module or component, or `sha256:HEX` of one that the cluster has.
     module: PathBuf,
     /// Cores, such as 0.5.
-    #[arg(long, default_value = "0.5", value_parser = parse_cpus)]
+    #[arg(long, default_value = "0.5", value_parser = task_cpus)]
     cpus: u64,
-    /// Memory of the sandbox, such as 64MiB.
-    #[arg(long, default_value = "64MiB", value_parser = parse_size)]
+    /// Memory of the sandbox, such as 64MiB; 1MiB to 256MiB.
+    #[arg(long, default_value = "64MiB", value_parser = task_memory)]
     memory: u64,
     /// Disk of the sandbox folder; none unless there are inputs or outputs.
     #[arg(long, value_parser = parse_size)]
     disk: Option<u64>,
     /// Fuel that it may burn in all.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=limits::TASK_FUEL_MAX))]
     fuel: Option<u64>,
     /// How long it may run, such as 30s.
-    #[arg(long, value_parser = parse_span)]
+    #[arg(long, value_parser = task_time)]
     time: Option<u64>,
     /// A variable of its environment.
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -232,6 +234,31 @@ async fn start(client: &Client, request: &RunRequest) -> Result<Vec<String>, Cli
     Err(gave_up.hint(format!("see what it does: `tepui framework events {FRAMEWORK}`")))
 }
 
+/// What a task may ask for is checked here, where it can be told by the flag's name.
+fn task_cpus(text: &str) -> Result<u64, String> {
+    match parse_cpus(text)? {
+        0 => Err("a task needs 0.001 of a core at the least".to_owned()),
+        milli => Ok(milli),
+    }
+}
+
+fn task_memory(text: &str) -> Result<u64, String> {
+    let (least, most) = (limits::TASK_MEMORY_BYTES_MIN, limits::INSTANCE_MEMORY_BYTES_MAX);
+    let bytes = parse_size(text)?;
+    if (least..=most).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("a task may have {} to {} of memory", Bytes(least), Bytes(most)))
+}
+
+fn task_time(text: &str) -> Result<u64, String> {
+    let ms = parse_span(text)?;
+    if ms <= limits::TASK_WALL_MS_MAX {
+        return Ok(ms);
+    }
+    Err(format!("a task may run for {} at the most", shown_span(limits::TASK_WALL_MS_MAX)))
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
     pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -256,6 +283,19 @@ mod tests {
         assert_eq!(key_value("A="), Ok(("A".to_owned(), String::new())));
         assert_eq!(source_path("a=b.txt=in.txt"), Ok(("a=b.txt".to_owned(), "in.txt".to_owned())));
         assert!(key_value("=x").is_err() && key_value("x").is_err() && source_path("x=").is_err());
+    }
+
+    #[test]
+    fn what_a_task_cannot_have_is_refused_before_anything_is_sent() {
+        assert_eq!(task_cpus("0.001"), Ok(1));
+        assert!(task_cpus("0").unwrap_err().contains("0.001"));
+        assert_eq!(task_memory("256MiB"), Ok(256 << 20));
+        for bad in ["512KiB", "257MiB"] {
+            let words = task_memory(bad).unwrap_err();
+            assert!(words.contains("1 MiB") && words.contains("256 MiB"), "{words}");
+        }
+        assert_eq!(task_time("8760h"), Ok(limits::TASK_WALL_MS_MAX));
+        assert!(task_time("8761h").unwrap_err().contains("8760h"));
     }
 
     #[test]
