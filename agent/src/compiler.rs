@@ -161,6 +161,9 @@ fn said((status, verdict): (ExitStatus, Vec<u8>)) -> Ended {
             let seconds = limits::COMPILE_CPU_MS / 1_000;
             too_much(format!("it takes more than {seconds} s of CPU to compile"))
         }
+        (Err(_), Some(signal)) if signal == rustix::process::Signal::XFSZ.as_raw() => {
+            too_much(format!("its compiled code has more than {} bytes", limits::COMPILED_BYTES))
+        }
         // It came to this by itself: out of the memory that it may have, or crashed.
         (Err(_), Some(signal)) if signal == rustix::process::Signal::ABORT.as_raw() => {
             too_much(format!("the compiler ended with {status}"))
@@ -279,6 +282,7 @@ mod tests {
             (r#"echo '{"code":"agent-failed","message":"m"}'; exit 1"#, None),
             ("kill -XCPU $$", Some("module-uncompilable")),
             ("kill -ABRT $$", Some("module-uncompilable")),
+            ("kill -XFSZ $$", Some("module-uncompilable")),
             ("exit 101", Some("module-uncompilable")),
             (r#"echo '{"code":"module-invalid","message":"m"}'; exit 1"#, Some("module-invalid")),
         ] {

@@ -170,6 +170,7 @@ impl Turning {
     ) -> Result<(), AgentError> {
         let timer = tokio::time::sleep(IDLE);
         tokio::pin!(shutdown, timer);
+        let mut looks = tokio::time::interval(room::LOOK);
         let mut events = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -179,6 +180,11 @@ impl Turning {
                     return Ok(());
                 },
                 () = &mut timer => self.facts.push_back(Input::Tick),
+                _ = looks.tick() => {}
+            }
+            // Before anything else, so that a hello says what is so.
+            if let Some(has_room) = self.rooms.room.change() {
+                self.facts.push_back(Input::RoomChanged { has_room });
             }
             for event in events.drain(..) {
                 self.take(event)?;
@@ -340,6 +346,7 @@ fn recover(
         pools: config.pools(),
         attributes: config.attributes(),
         domain: config.domain(),
+        max_tasks: crate::max_tasks(),
     };
     let snapshot =
         recovered.snapshot.map(|(_index, bytes)| Snapshot::decode(&bytes)).transpose()?;

@@ -3,10 +3,13 @@
 //! What a guest filled may take long to remove, so nothing waits for it: neither the loop nor the start of an agent. Its
 //! one surprise: what cannot wait in the queue is renamed into the folder of trash, which costs no more than the queue.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::folders::Folders;
 use crate::removal;
@@ -17,6 +20,8 @@ use tepui_proto::control::LogStream;
 const WAITING: usize = 16_384;
 /// Removals between two looks at the trash.
 const BATCH: usize = 1_024;
+/// What cannot be removed is tried again with each batch, and told once in so long.
+const TELL: Duration = Duration::from_mins(1);
 
 /// What is to go.
 #[derive(Clone, Copy, Debug)]
@@ -68,17 +73,20 @@ impl Janitor {
 
 async fn work(folders: Folders, mut waiting: mpsc::Receiver<Removal>, stop: Arc<AtomicBool>) {
     let mut batch = Vec::new();
+    let mut failures = Failures::default();
     loop {
         let (folders, stop) = (folders.clone(), Arc::clone(&stop));
         let removed = tokio::task::spawn_blocking(move || {
             for path in batch.iter().flat_map(|removal: &Removal| removal.paths(&folders)) {
-                note(&path, removal::remove(&path, &stop));
+                failures.note(&path, removal::remove(&path, &stop));
             }
-            note(&folders.trash(), removal::empty(&folders.trash(), &stop));
+            failures.note(&folders.trash(), removal::empty(&folders.trash(), &stop));
+            failures
         });
-        if let Err(error) = removed.await {
+        failures = removed.await.unwrap_or_else(|error| {
             tracing::error!(%error, "cannot remove files");
-        }
+            Failures::default()
+        });
         batch = Vec::new();
         if waiting.recv_many(&mut batch, BATCH).await == 0 {
             return;
@@ -86,15 +94,48 @@ async fn work(folders: Folders, mut waiting: mpsc::Receiver<Removal>, stop: Arc<
     }
 }
 
-fn note(path: &std::path::Path, removed: std::io::Result<()>) {
-    if let Err(error) = removed {
-        tracing::warn!(path = %path.display(), %error, "cannot remove");
+/// Tells of what cannot be removed, but not of all of it.
+#[derive(Debug, Default)]
+struct Failures {
+    /// When one was told of last.
+    told: Option<Instant>,
+    /// Those since then.
+    untold: u64,
+}
+
+impl Failures {
+    fn note(&mut self, path: &Path, removed: io::Result<()>) {
+        let Err(error) = removed else { return };
+        if let Some(untold) = self.count(Instant::now()) {
+            tracing::warn!(path = %path.display(), %error, untold, "cannot remove");
+        }
+    }
+
+    /// One more. If it is to be told, how many were not since the last one that was.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL) {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_told_once_in_a_while() {
+        let (mut failures, begin) = (Failures::default(), Instant::now());
+        assert_eq!(failures.count(begin), Some(0));
+        for second in 0..60 {
+            assert_eq!(failures.count(begin + Duration::from_secs(second)), None);
+        }
+        assert_eq!(failures.count(begin + TELL), Some(60));
+        assert_eq!(failures.count(begin + TELL), None);
+    }
 
     #[tokio::test]
     async fn an_agent_starts_over_whatever_guests_left_and_it_goes_in_the_background() {

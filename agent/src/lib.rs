@@ -6,6 +6,7 @@
 //! runtime at least two threads.
 
 mod blobs;
+mod cache;
 mod cells;
 mod clock;
 mod compiler;
@@ -43,6 +44,13 @@ pub async fn run(
     raise_open_files();
     let driver = driver::Driver::open(config)?;
     driver.run(shutdown).await
+}
+
+/// How many tasks a cell can run at once: it gets as many open files as this machine grants its agent.
+fn max_tasks() -> u32 {
+    use rustix::process::{Resource, getrlimit};
+    let granted = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    tepui_proto::limits::share_open_files(granted).1
 }
 
 /// As many open files as this machine grants, so that its journal and its cells' sockets find theirs.

@@ -1,11 +1,12 @@
 //! Compiled modules: once per digest, kind and executable.
 //!
 //! The loop owns the table, so a module that is known is answered from memory, and decides what is fetched and compiled
-//! next: small modules have a compiler of their own, and owners take turns. Its surprise: a name holds a tag of the
-//! executable, so that a new version compiles anew.
+//! next: small modules have a compiler of their own, and owners take turns. Whoever asks for a module that is on its way
+//! already waits in their own queue as well. Its surprise: a name holds a tag of the executable, so that a new version
+//! compiles anew.
 
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tepui_proto::{Digest, FrameworkId, Incarnation, limits};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::cache::Cache;
 use crate::compiler::Maker;
 use crate::error::AgentError;
 use crate::fetch::Link;
@@ -31,7 +33,7 @@ const FETCHES: usize = 4;
 const FETCHED: usize = 4;
 /// Likewise of those that the master wants to know of.
 const FETCHED_CHECKS: usize = 32;
-/// Compiled code that is kept; what was not used for longest goes first.
+/// Compiled code that is kept.
 const CACHE_BYTES: u64 = 8 << 30;
 /// Verdicts on bad modules that are remembered.
 const BAD: usize = 256;
@@ -84,16 +86,14 @@ impl Waiter {
 /// A module that is on its way.
 #[derive(Debug)]
 struct Wanted {
+    /// Whoever asked first, the master aside: it is kept as theirs.
     owner: Owner,
+    /// All who wait: it comes up in the turn of each.
+    owners: BTreeSet<Owner>,
     waiters: Vec<Waiter>,
+    /// In whose turn it was fetched: it lies on the disk as theirs.
+    fetched_for: Owner,
     is_fetched: bool,
-}
-
-#[derive(Debug)]
-struct Kept {
-    path: Arc<str>,
-    size: u64,
-    used: u64,
 }
 
 /// The table.
@@ -101,15 +101,12 @@ struct Kept {
 pub(crate) struct Modules {
     maker: Maker,
     inbox: mpsc::Sender<Event>,
-    kept: BTreeMap<Key, Kept>,
+    kept: Cache,
     bad: BTreeMap<Key, (String, String)>,
     wanted: BTreeMap<Key, Wanted>,
     fetches: Lane<Key>,
     short: Lane<Key>,
     long: Lane<Key>,
-    uses: u64,
-    /// Compiled code that may be kept.
-    most: u64,
 }
 
 impl Modules {
@@ -122,7 +119,7 @@ impl Modules {
     ) -> Result<Self, AgentError> {
         let folder = &folders.modules();
         let tag = tag_of(executable).map_err(AgentError::at(executable))?;
-        let mut kept = BTreeMap::new();
+        let mut kept = Cache::new(room::for_cache(folder, CACHE_BYTES));
         for entry in std::fs::read_dir(folder).map_err(AgentError::at(folder))? {
             let path = entry.map_err(AgentError::at(folder))?.path();
             match (
@@ -133,7 +130,7 @@ impl Modules {
             ) {
                 (Some(key), Some(text)) => {
                     let size = path.metadata().map_err(AgentError::at(&path))?.len();
-                    kept.insert(key, Kept { path: text.into(), size, used: 0 });
+                    kept.add_found(key, text.into(), size);
                 }
                 _ => folders.put_aside(&path),
             }
@@ -153,8 +150,6 @@ impl Modules {
             fetches: Lane::new(FETCHES),
             short: Lane::new(COMPILERS),
             long: Lane::new(COMPILERS),
-            uses: 0,
-            most: room::for_cache(folder, CACHE_BYTES),
         })
     }
 
@@ -165,23 +160,28 @@ impl Modules {
         waiter: Waiter,
         jobs: &mut JoinSet<()>,
     ) -> Option<(Waiter, Outcome)> {
-        self.uses += 1;
-        if let Some(kept) = self.kept.get_mut(&key) {
-            kept.used = self.uses;
-            return Some((
-                waiter,
-                Outcome::Ready { path: Arc::clone(&kept.path), size: kept.size, compile_ms: 0 },
-            ));
+        let owner = waiter.owner();
+        if let Some((path, size)) = self.kept.find(key, owner) {
+            return Some((waiter, Outcome::Ready { path, size, compile_ms: 0 }));
         }
         if let Some((code, message)) = self.bad.get(&key) {
             return Some((waiter, Outcome::Bad { code: code.clone(), message: message.clone() }));
         }
-        let owner = waiter.owner();
         if let Some(wanted) = self.wanted.get_mut(&key) {
             wanted.waiters.push(waiter);
+            wanted.owner = wanted.owner.or(owner);
+            if wanted.owners.insert(owner) {
+                for lane in [&mut self.fetches, &mut self.short, &mut self.long] {
+                    lane.join(owner, key);
+                }
+                self.begin_next(jobs);
+            }
             return None;
         }
-        self.wanted.insert(key, Wanted { owner, waiters: vec![waiter], is_fetched: false });
+        let owners = BTreeSet::from([owner]);
+        let (waiters, fetched_for) = (vec![waiter], owner);
+        let wanted = Wanted { owner, owners, waiters, fetched_for, is_fetched: false };
+        self.wanted.insert(key, wanted);
         self.fetches.push(owner, 0, key);
         self.begin_next(jobs);
         None
@@ -194,7 +194,6 @@ impl Modules {
         step: Step,
         jobs: &mut JoinSet<()>,
     ) -> Option<(Vec<Waiter>, Outcome)> {
-        let owner = self.wanted.get(&key).and_then(|wanted| wanted.owner);
         let ended = match step {
             Step::Fetched(result) => {
                 self.fetches.done();
@@ -203,9 +202,7 @@ impl Modules {
                         if let Some(wanted) = self.wanted.get_mut(&key) {
                             wanted.is_fetched = true;
                         }
-                        let is_small = size <= limits::COMPILE_SHORT_BYTES;
-                        let lane = if is_small { &mut self.short } else { &mut self.long };
-                        lane.push(owner, size, key);
+                        self.await_compiler(key, size, size <= limits::COMPILE_SHORT_BYTES);
                         None
                     }
                     Err(outcome) => Some(outcome),
@@ -213,8 +210,8 @@ impl Modules {
             }
             Step::Short(None) => {
                 self.short.done();
-                // Small and slow: behind all others of its owner.
-                self.long.push(owner, u64::MAX, key);
+                // Small and slow: behind all others of its owners.
+                self.await_compiler(key, u64::MAX, false);
                 None
             }
             Step::Short(outcome) => {
@@ -231,17 +228,29 @@ impl Modules {
         ended
     }
 
+    /// Queues a module for a compiler, in the turn of each who waits for it.
+    fn await_compiler(&mut self, key: Key, size: u64, is_small: bool) {
+        let Some(wanted) = self.wanted.get(&key) else { return };
+        let lane = if is_small { &mut self.short } else { &mut self.long };
+        for owner in &wanted.owners {
+            lane.push(*owner, size, key);
+        }
+    }
+
     /// Begins whatever there is a place for.
     fn begin_next(&mut self, jobs: &mut JoinSet<()>) {
         let mut fetched: BTreeMap<Owner, usize> = BTreeMap::new();
         for wanted in self.wanted.values().filter(|wanted| wanted.is_fetched) {
-            *fetched.entry(wanted.owner).or_default() += 1;
+            *fetched.entry(wanted.fetched_for).or_default() += 1;
         }
         let may_fetch = |owner: Owner| {
             let most = if owner.is_some() { FETCHED } else { FETCHED_CHECKS };
             fetched.get(&owner).is_none_or(|count| *count < most)
         };
-        while let Some((_owner, key)) = self.fetches.next(may_fetch) {
+        while let Some((owner, key)) = self.fetches.next(may_fetch) {
+            if let Some(wanted) = self.wanted.get_mut(&key) {
+                wanted.fetched_for = owner;
+            }
             let maker = self.maker.clone();
             self.begin(key, jobs, async move { Step::Fetched(maker.fetch(key).await) });
         }
@@ -278,12 +287,16 @@ impl Modules {
 
     /// Takes in what came of a module. Says who waited for it.
     fn on_made(&mut self, key: Key, outcome: &Outcome) -> Vec<Waiter> {
-        self.uses += 1;
+        let wanted = self.wanted.remove(&key);
         match outcome {
             Outcome::Ready { path, size, .. } => {
-                self.kept
-                    .insert(key, Kept { path: Arc::clone(path), size: *size, used: self.uses });
-                self.make_room();
+                let owner = wanted.as_ref().and_then(|wanted| wanted.owner);
+                for path in self.kept.add(key, owner, Arc::clone(path), *size) {
+                    // A cell that has it mapped keeps it.
+                    if let Err(error) = std::fs::remove_file(&*path) {
+                        tracing::warn!(path = &*path, %error, "cannot remove a compiled module");
+                    }
+                }
             }
             Outcome::Bad { code, message } => {
                 if self.bad.len() >= BAD {
@@ -293,20 +306,7 @@ impl Modules {
             }
             Outcome::Missing(_) | Outcome::Failed(_) => {}
         }
-        self.wanted.remove(&key).map(|wanted| wanted.waiters).unwrap_or_default()
-    }
-
-    fn make_room(&mut self) {
-        let mut total: u64 = self.kept.values().map(|kept| kept.size).sum();
-        while total > self.most && self.kept.len() > 1 {
-            let oldest = self.kept.iter().min_by_key(|(_key, kept)| kept.used).map(|(key, _)| *key);
-            let Some(kept) = oldest.and_then(|key| self.kept.remove(&key)) else { return };
-            total = total.saturating_sub(kept.size);
-            // A cell that has it mapped keeps it.
-            if let Err(error) = std::fs::remove_file(&*kept.path) {
-                tracing::warn!(path = &*kept.path, %error, "cannot remove a compiled module");
-            }
-        }
+        wanted.map(|wanted| wanted.waiters).unwrap_or_default()
     }
 }
 
@@ -346,6 +346,53 @@ fn tag_of(executable: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::watch;
+
+    /// A table whose fetches go on for as long as the test does.
+    fn modules(dir: &Path, inbox: mpsc::Sender<Event>) -> Modules {
+        let (_master, link) = watch::channel(None);
+        let folders = Folders::open(dir).unwrap();
+        Modules::open(&folders, &std::env::current_exe().unwrap(), Link(link), inbox).unwrap()
+    }
+
+    fn key(number: u8) -> Key {
+        (Digest([number; 32]), ModuleKind::Scheduler)
+    }
+
+    fn scheduler(framework: u64) -> Waiter {
+        Waiter::Scheduler { framework: FrameworkId(framework), incarnation: Incarnation(1) }
+    }
+
+    #[tokio::test]
+    async fn a_module_that_somebody_else_asked_for_first_comes_up_in_the_turn_of_each() {
+        let dir =
+            std::env::temp_dir().join(format!("tepui-modules-{:016x}", rand::random::<u64>()));
+        let (inbox, _events) = mpsc::channel(64);
+        let (mut modules, mut jobs) = (modules(&dir, inbox), JoinSet::new());
+        for number in 0..20 {
+            assert!(modules.want(key(number), scheduler(1), &mut jobs).is_none());
+        }
+        assert!(modules.want(key(19), Waiter::Check(key(19)), &mut jobs).is_none());
+        assert!(modules.want(key(19), scheduler(2), &mut jobs).is_none());
+        assert!(modules.want(key(18), scheduler(3), &mut jobs).is_none());
+        let missing = || Step::Fetched(Err(Outcome::Missing("gone".to_owned())));
+        // Both are fetched as soon as there is a place, though sixteen came before them.
+        for (done, number, framework) in [(0, 19, 2), (1, 18, 3)] {
+            let (waiters, _) = modules.on_step(key(done), missing(), &mut jobs).unwrap();
+            assert_eq!(waiters.len(), 1);
+            let wanted = modules.wanted.get(&key(number)).unwrap();
+            assert_eq!(wanted.fetched_for, Some(FrameworkId(framework)));
+        }
+        assert!(modules.on_step(key(19), Step::Fetched(Ok(7)), &mut jobs).is_none());
+        let path = dir.join("made").to_str().unwrap().into();
+        let ready = Outcome::Ready { path, size: 9, compile_ms: 1 };
+        let ended = modules.on_step(key(19), Step::Short(Some(ready)), &mut jobs);
+        let (waiters, _) = ended.unwrap();
+        assert_eq!(waiters.len(), 3, "the first to come up serves all");
+        assert!(modules.want(key(19), scheduler(2), &mut jobs).is_some());
+        jobs.shutdown().await;
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn only_modules_of_this_executable_are_taken_from_the_folder() {

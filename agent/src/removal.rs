@@ -34,13 +34,35 @@ pub(crate) fn remove(path: &Path, stop: &AtomicBool) -> io::Result<()> {
     Ok(unlinkat(CWD, path, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes all that is in a folder, and leaves the folder.
+/// Removes all that is in a folder, and leaves the folder. What cannot be removed holds up nothing of the rest.
 ///
 /// # Errors
-/// As for [`remove`].
+/// As for [`remove`]: the first that there was.
 pub(crate) fn empty(path: &Path, stop: &AtomicBool) -> io::Result<()> {
-    let top = openat(CWD, path, FOLDER, Mode::empty())?;
-    empty_folder(top, stop)
+    remove_each(path, |entry| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        remove(entry, stop)
+    })
+}
+
+/// Removes one entry of a folder after the other, until nothing goes any more.
+fn remove_each(folder: &Path, mut remove: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    loop {
+        let (mut removed, mut first) = (false, Ok(()));
+        for entry in std::fs::read_dir(folder)? {
+            match remove(&entry?.path()) {
+                Ok(()) => removed = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        // Reading may pass over an entry when others go; it is found when nothing went.
+        if !removed {
+            return first;
+        }
+    }
 }
 
 /// A folder on the way down: which it is, and which of its folders is being emptied.
@@ -178,12 +200,35 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_removed_holds_up_nothing_of_the_rest() {
+        let scratch = scratch();
+        for name in 0..100 {
+            std::fs::create_dir_all(scratch.join(format!("{name}/d"))).unwrap();
+        }
+        let tried = std::cell::Cell::new(0);
+        let some_stay = |entry: &Path| {
+            tried.set(tried.get() + 1);
+            match entry.file_name().unwrap().to_str().unwrap().parse() {
+                Ok(7 | 50..53) => Err(io::Error::other(format!("no {}", tried.get()))),
+                Ok(_) | Err(_) => remove(entry, &GO_ON),
+            }
+        };
+        let error = remove_each(&scratch, some_stay).unwrap_err();
+        assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 4);
+        // The last pass found those four alone, and told of the first of them.
+        assert_eq!(error.to_string(), format!("no {}", tried.get() - 3));
+        remove(&scratch, &GO_ON).unwrap();
+    }
+
+    #[test]
     fn a_removal_that_is_stopped_goes_on_with_the_next_try() {
         let scratch = scratch();
         dig(&scratch, 200);
         let stopped = remove(&scratch, &AtomicBool::new(true)).unwrap_err();
         assert_eq!(stopped.kind(), io::ErrorKind::Interrupted);
         assert!(scratch.exists());
+        assert!(empty(&scratch, &AtomicBool::new(true)).is_err());
+        assert!(scratch.join("d").exists());
         remove(&scratch, &GO_ON).unwrap();
         assert!(!scratch.exists());
     }

@@ -25,6 +25,8 @@ const STREAMS: usize = 4_096;
 const FIRST_FRAME: Duration = Duration::from_secs(5);
 /// How long the master may take to hang up after a goodbye.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a master may take to say why it ended a session.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// Bounds of the wait between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -179,7 +181,11 @@ impl Sessions {
                 return Ok(End::Over("the agent stops".to_owned()));
             }
         }
-        Ok(End::Over("the master ended the session".to_owned()))
+        // The reason comes with the end of the connection, which the master may put off to let frames out.
+        match tokio::time::timeout(LAST_WORD, connection.closed()).await {
+            Ok(reason) => Ok(End::Over(format!("the master ended the session: {reason}"))),
+            Err(_late) => Ok(End::Over("the master ended the session".to_owned())),
+        }
     }
 
     /// Serves the streams that the master opens. Says why it ended; those that are served end with it.

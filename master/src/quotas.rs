@@ -130,4 +130,62 @@ mod tests {
         let taken = all.filter(|_| quotas.take(FrameworkId(1), 0).is_ok()).count();
         assert_eq!(taken as u64, limits::FRAMEWORK_OUTPUTS);
     }
+    #[tokio::test(start_paused = true)]
+    async fn what_was_put_out_and_is_kept_since_counts_once() {
+        let (quotas, framework) = (Quotas::new(100), FrameworkId(1));
+        quotas.keep(framework, 0);
+        assert!(quotas.take(framework, 60).is_ok());
+        // Another output of the same moment had the kept ones counted as well; that takes nothing away.
+        quotas.keep(framework, 0);
+        assert!(quotas.take(framework, 41).is_err());
+        // By now it is among what the framework keeps.
+        tokio::time::advance(SLICE).await;
+        assert!(quotas.is_unknown(framework));
+        quotas.keep(framework, 60);
+        assert!(quotas.take(framework, 41).is_err());
+        assert!(quotas.take(framework, 40).is_ok());
+        assert!(quotas.take(framework, 1).is_err());
+        // What is new counts beside what is kept, at once.
+        let other = FrameworkId(2);
+        quotas.keep(other, 60);
+        assert!(quotas.take(other, 30).is_ok());
+        assert!(quotas.take(other, 11).is_err());
+        assert!(quotas.take(other, 10).is_ok());
+        // Nobody keeps any of it: it counts for as long as it may be there, and then no more.
+        tokio::time::advance(SLICE * 6).await;
+        quotas.keep(framework, 0);
+        assert!(quotas.take(framework, 1).is_err());
+        tokio::time::advance(SLICE * 2).await;
+        quotas.keep(framework, 0);
+        assert!(quotas.take(framework, 100).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_put_out_and_never_named_adds_to_what_is_kept_by_one_quota_at_the_most() {
+        for kept in [0, 50, 90, 99] {
+            let (quotas, framework) = (Quotas::new(100), FrameworkId(1));
+            let mut put_out = 0;
+            // For as long as nobody sweeps, as much as it may in each slice.
+            for _ in 0..SLICES {
+                quotas.keep(framework, kept);
+                while quotas.take(framework, 1).is_ok() {
+                    put_out += 1;
+                }
+                tokio::time::advance(SLICE).await;
+            }
+            assert!(put_out <= 100, "{put_out} beside {kept}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_counts_for_nothing_however_large_it_says_it_is() {
+        let (quotas, framework) = (Quotas::new(100), FrameworkId(1));
+        quotas.keep(framework, u64::MAX);
+        assert!(quotas.take(framework, u64::MAX).is_err());
+        quotas.keep(framework, 0);
+        assert!(quotas.take(framework, u64::MAX).is_err());
+        assert!(quotas.take(framework, 100).is_ok());
+        let over = quotas.take(framework, 1).unwrap_err().to_string();
+        assert!(over.contains("101 bytes in 2 outputs") && over.contains("may have 100"), "{over}");
+    }
 }

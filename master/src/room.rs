@@ -132,3 +132,6 @@ impl Drop for Grant<'_> {
         self.granted.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

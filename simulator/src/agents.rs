@@ -124,6 +124,8 @@ impl Fleet {
             pools: pools(&kind.resources),
             attributes: kind.attributes.clone(),
             domain: kind.domain.clone(),
+            max_tasks: tepui_proto::limits::CELL_INSTANCES,
+            has_room: true,
             launch_mark: machine.mark,
             tasks: machine.launches.iter().filter_map(told).collect(),
             has_more_tasks: false,

@@ -38,6 +38,9 @@ pub enum CompileError {
     /// The compiler cannot do it.
     #[error("{0}")]
     Uncompilable(String),
+    /// Its code is larger than [`limits::COMPILED_BYTES`].
+    #[error("its compiled code has more than {max} bytes", max = limits::COMPILED_BYTES)]
+    CodeTooLarge,
     /// Not the module's fault.
     #[error("cannot compile here")]
     Engine(#[from] EngineError),
@@ -53,7 +56,7 @@ impl CompileError {
             Self::Invalid(_) => "module-invalid",
             Self::Imports(_) => "module-imports",
             Self::TooLarge(_) => "module-too-large",
-            Self::Uncompilable(_) => "module-uncompilable",
+            Self::Uncompilable(_) | Self::CodeTooLarge => "module-uncompilable",
             Self::Engine(_) | Self::Io(_) => "agent-failed",
         }
     }
@@ -70,29 +73,34 @@ pub fn compile(kind: ModuleKind, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
     }
     check_form(kind, wasm)?;
     let host_of_commands = || CommandHost::with_engine(engine_compiling(Profile::Command)?);
-    match kind {
+    let code = match kind {
         ModuleKind::CommandP1 => {
             let host = host_of_commands()?;
             let module = compile_module(host.engine(), wasm)?;
             check_stores(Some(module.resources_required()))?;
             host.link_module(&module).map_err(|error| link_error(&error))?;
-            module.serialize().map_err(|error| CompileError::Uncompilable(format!("{error:#}")))
+            module.serialize()
         }
         ModuleKind::CommandP2 => {
             let host = host_of_commands()?;
             let component = compile_component(host.engine(), wasm)?;
             check_stores(component.resources_required())?;
             host.link_component(&component).map_err(|error| link_error(&error))?;
-            component.serialize().map_err(|error| CompileError::Uncompilable(format!("{error:#}")))
+            component.serialize()
         }
         ModuleKind::Scheduler => {
             let host = SchedulerHost::with_engine(engine_compiling(Profile::Scheduler)?)?;
             let component = compile_component(host.engine(), wasm)?;
             check_stores(component.resources_required())?;
             host.link(&component).map_err(|error| link_error(&error))?;
-            component.serialize().map_err(|error| CompileError::Uncompilable(format!("{error:#}")))
+            component.serialize()
         }
+    };
+    let code = code.map_err(|error| CompileError::Uncompilable(format!("{error:#}")))?;
+    if code.len() as u64 > limits::COMPILED_BYTES {
+        return Err(CompileError::CodeTooLarge);
     }
+    Ok(code)
 }
 
 /// The child `tepui compile`: bounds itself, compiles, and leaves either the whole output file or none. On failure
@@ -129,7 +137,11 @@ fn compile_file(kind: ModuleKind, input: &Path, output: &Path) -> Result<(), Com
         // The failure that is told is the first one.
         drop(std::fs::remove_file(&part));
     }
-    Ok(written?)
+    // The file's own bound, where the signal that comes with it is not heeded.
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => CompileError::CodeTooLarge,
+        _ => error.into(),
+    })
 }
 
 /// A pool has so many for each of its sandboxes, and no more.

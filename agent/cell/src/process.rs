@@ -7,10 +7,6 @@ use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 use tepui_proto::limits;
 
-/// Open files of a cell beside those of its guests: the runtime, the socket, mapped modules.
-const OWN_FILES: u64 = 1_024;
-/// Open files of a task beside those that it opens: its folder, twice, and its logs.
-const TASK_FILES: u64 = 4;
 /// How far threads that run tasks stand back; about a third of the time of one that does not, if both want all of it.
 const TASKS_NICE: i32 = 5;
 /// Likewise of compilers, which take all cores that they can have.
@@ -37,13 +33,13 @@ pub fn close_inherited() {
 /// For a cell: no core dumps, files for nobody else, and no more open files than its guests may hold in all. Says what
 /// the guests may share.
 pub(crate) fn bound_cell() -> Shared {
-    let each = limits::OPEN_FILES as u64 + TASK_FILES;
-    let files = u64::from(limits::CELL_INSTANCES) * each + OWN_FILES;
+    let each = limits::OPEN_FILES as u64 + limits::TASK_FILES;
+    let files = u64::from(limits::CELL_INSTANCES) * each + limits::CELL_FILES;
     lower(Resource::Nofile, files);
     lower(Resource::Core, 0);
     umask(Mode::from_raw_mode(0o077));
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(files);
-    let (open_files, sandboxes) = share_out(granted);
+    let (open_files, sandboxes) = limits::share_open_files(granted);
     if sandboxes < limits::CELL_INSTANCES {
         tracing::warn!(
             granted,
@@ -52,17 +48,6 @@ pub(crate) fn bound_cell() -> Shared {
         );
     }
     Shared::new(open_files, sandboxes)
-}
-
-/// Of so many open files: what each task may open, and how many tasks there may be.
-fn share_out(granted: u64) -> (usize, u32) {
-    let for_tasks = granted - OWN_FILES.min(granted / 4);
-    let each = (for_tasks / u64::from(limits::CELL_INSTANCES)).saturating_sub(TASK_FILES);
-    let (least, most) = (limits::OPEN_FILES_MIN, limits::OPEN_FILES);
-    let open_files = usize::try_from(each).unwrap_or(most).clamp(least, most);
-    let sandboxes = (for_tasks / (open_files as u64 + TASK_FILES)).max(1);
-    let most = limits::CELL_INSTANCES;
-    (open_files, u32::try_from(sandboxes).map_or(most, |sandboxes| sandboxes.min(most)))
 }
 
 /// For a thread that runs tasks: schedulers, and whoever else is on the machine, come first.
@@ -77,9 +62,10 @@ fn stand_back(nice: i32) {
     }
 }
 
-/// For the compiler: no more address space and CPU than a module is worth.
+/// For the compiler: no more address space, CPU and disk than a module is worth.
 pub(crate) fn bound_compiler() {
     lower(Resource::As, limits::COMPILE_MEMORY_BYTES);
+    lower(Resource::Fsize, limits::COMPILED_BYTES);
     stand_back(COMPILER_NICE);
     bound_cpu(limits::COMPILE_CPU_MS / 1_000);
     lower(Resource::Core, 0);
@@ -104,16 +90,31 @@ fn lower(resource: Resource, most: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    /// Names the file that a child of this test is to write.
+    const CHILD: &str = "TEPUI_TEST_CHILD_WRITES";
 
     #[test]
-    fn a_cell_never_gives_out_more_files_than_its_machine_grants() {
-        assert_eq!(share_out(1 << 20), (limits::OPEN_FILES, limits::CELL_INSTANCES));
-        for granted in [256, 1_024, 4_096, 20_000, 65_536, 524_288] {
-            let (open_files, sandboxes) = share_out(granted);
-            let given = (open_files as u64 + TASK_FILES) * u64::from(sandboxes);
-            assert!(open_files >= limits::OPEN_FILES_MIN && sandboxes >= 1, "{granted}");
-            assert!(given <= granted - OWN_FILES.min(granted / 4), "{granted}: {given}");
+    fn a_compiler_that_writes_more_than_code_may_be_is_ended() {
+        if let Some(path) = std::env::var_os(CHILD) {
+            bound_compiler();
+            let file = std::fs::File::create(path).unwrap();
+            file.set_len(limits::COMPILED_BYTES).unwrap();
+            // What comes of this is a signal.
+            drop(file.set_len(limits::COMPILED_BYTES + 1));
+            return;
         }
-        assert_eq!(share_out(65_536), (60, limits::CELL_INSTANCES));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("code");
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args([
+            "--exact",
+            "process::tests::a_compiler_that_writes_more_than_code_may_be_is_ended",
+        ]);
+        let status = child.env(CHILD, &path).output().unwrap().status;
+        assert_eq!(status.signal(), Some(rustix::process::Signal::XFSZ.as_raw()), "{status}");
+        assert_eq!(path.metadata().unwrap().len(), limits::COMPILED_BYTES);
     }
 }

@@ -264,3 +264,29 @@ fn modules_are_refused_for_what_they_are() {
     assert_eq!(error.code(), "module-imports");
     assert!(error.to_string().contains("evil:corp/door"), "{error}");
 }
+
+/// A component that does nothing, with so many modules that it never uses: each is 60 bytes, and 5 MiB of code.
+fn unfolds(modules: usize) -> Vec<u8> {
+    let large =
+        "(core module (table 1048576 funcref) (func $f) (elem (i32.const 1048575) func $f))";
+    let text = format!(
+        r#"(component
+        (core module $m (func (export "run") (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $inst (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $inst))
+        {})"#,
+        large.repeat(modules)
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn a_small_module_whose_code_is_large_is_refused() {
+    let few = unfolds(4);
+    let code = compile(ModuleKind::CommandP2, &few).unwrap().len() as u64;
+    assert!(few.len() < 1_000 && code > 16 << 20, "{} bytes become {code}", few.len());
+    let error = compile(ModuleKind::CommandP2, &unfolds(60)).unwrap_err();
+    assert_eq!(error.code(), "module-uncompilable", "{error}");
+}

@@ -7,37 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::cell::{CellCommand, CellEvent};
 use tepui_proto::control::{AgentMessage, Hello, MasterMessage, Report, ReportBody, TaskReport};
-use tepui_proto::events::{AttributeValue, FaultDomain};
 use tepui_proto::{
-    DurationMs, FrameworkId, LaunchNumber, Life, PoolKind, ReportSeq, Resources, TaskKey, Tenant,
-    Term, Timestamp,
+    DurationMs, FrameworkId, LaunchNumber, ReportSeq, TaskKey, Tenant, Term, Timestamp,
 };
 
 use crate::book::{Book, KeptLogs, Record, Snapshot, Task};
 use crate::input::{Effect, Effects, Input, REPORTS_BYTES, report_bytes};
+use crate::profile::Profile;
 use crate::schedulers::Hosted;
 use crate::tasks::Live;
-
-/// What an agent says of itself; the same for as long as its process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// Its name, as in its certificate.
-    pub name: String,
-    /// Its storage.
-    pub life: Life,
-    /// Its host.
-    pub hostname: String,
-    /// Tepui's version.
-    pub version: String,
-    /// What it offers to anyone.
-    pub resources: Resources,
-    /// What it has beside: reserved by its operator, revocable, disks that cannot be split.
-    pub pools: Vec<(PoolKind, Resources)>,
-    /// What it is like.
-    pub attributes: Vec<(String, AttributeValue)>,
-    /// Where it stands.
-    pub domain: Option<FaultDomain>,
-}
 
 /// What is known of a task's logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +40,8 @@ struct Session {
     sent: ReportSeq,
     /// When it was last sent anything.
     heard: Timestamp,
+    /// Whether it was told that there is room.
+    told_room: bool,
 }
 
 /// The state of an agent and what it decides.
@@ -70,6 +50,8 @@ pub struct Agent {
     profile: Profile,
     pub(crate) book: Book,
     session: Option<Session>,
+    /// Whether the disk has room for more tasks.
+    has_room: bool,
     /// What is known of tasks that have not ended, and need not outlive a crash: they end with it.
     pub(crate) live: BTreeMap<LaunchNumber, Live>,
     /// Cells that were started and are not known to have died.
@@ -90,6 +72,7 @@ impl Agent {
             profile,
             book,
             session: None,
+            has_room: true,
             live: BTreeMap::new(),
             cells: BTreeSet::new(),
             schedulers: BTreeMap::new(),
@@ -158,6 +141,10 @@ impl Agent {
             Input::ModuleChecked { digest, kind, verdict } => {
                 self.send(now, AgentMessage::ModuleChecked { digest, kind, verdict }, effects);
             }
+            Input::RoomChanged { has_room } => {
+                self.has_room = has_room;
+                self.tell_room(now, effects);
+            }
             Input::SchedulerOpened(open) => self.on_scheduler_opened(open, effects),
             Input::SchedulerPrepared { framework, incarnation, result } => {
                 self.on_scheduler_prepared(framework, incarnation, result, effects);
@@ -189,6 +176,8 @@ impl Agent {
             pools: self.profile.pools.clone(),
             attributes: self.profile.attributes.clone(),
             domain: self.profile.domain.clone(),
+            max_tasks: self.profile.max_tasks,
+            has_room: self.has_room,
             launch_mark: self.book.mark,
             tasks: self
                 .book
@@ -279,7 +268,8 @@ impl Agent {
     fn on_connected(&mut self, now: Timestamp, effects: &mut Effects) {
         let hello = self.hello();
         let sent = hello.reports.last().map_or_else(ReportSeq::default, |report| report.seq);
-        self.session = Some(Session { welcome: None, sent, heard: now });
+        let told_room = hello.has_room;
+        self.session = Some(Session { welcome: None, sent, heard: now, told_room });
         for page in hello.into_pages() {
             effects.order(Effect::SendToMaster(page));
         }
@@ -346,6 +336,19 @@ impl Agent {
         }
         if let Some(session) = &mut self.session {
             session.sent = sent;
+        }
+        self.tell_room(now, effects);
+    }
+
+    /// Tells a master that has said welcome, unless it knows.
+    fn tell_room(&mut self, now: Timestamp, effects: &mut Effects) {
+        let has_room = self.has_room;
+        if let Some(session) = &mut self.session
+            && session.welcome.is_some()
+            && session.told_room != has_room
+        {
+            session.told_room = has_room;
+            self.send(now, AgentMessage::RoomChanged { has_room }, effects);
         }
     }
 

@@ -80,6 +80,11 @@ pub enum Input {
         /// What came of it.
         verdict: ModuleVerdict,
     },
+    /// The disk has room for more tasks again, or has none any more.
+    RoomChanged {
+        /// Whether it has.
+        has_room: bool,
+    },
     /// The leader opened a stream for a scheduler.
     SchedulerOpened(Open),
     /// The answer to [`Effect::PrepareScheduler`].

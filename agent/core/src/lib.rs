@@ -10,12 +10,14 @@
 mod agent;
 mod book;
 mod input;
+mod profile;
 mod schedulers;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use agent::{Agent, Logs, Profile};
+pub use agent::{Agent, Logs};
 pub use book::{KEPT_LOGS, KeptLogs, Record, RecordError, Snapshot, Task};
 pub use input::{Effect, Effects, Input, Prepared, Refused};
+pub use profile::Profile;
 pub use tasks::needs_sandbox;

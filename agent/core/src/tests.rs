@@ -2,6 +2,7 @@
 
 mod ends;
 mod messages;
+mod room;
 mod schedulers;
 
 use crate::{Agent, Effect, Effects, Input, Prepared, Profile, Record, Refused, Snapshot};
@@ -26,6 +27,7 @@ fn profile() -> Profile {
         pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
+        max_tasks: limits::CELL_INSTANCES,
     }
 }
 

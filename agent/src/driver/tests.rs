@@ -30,6 +30,7 @@ fn agent() -> Agent {
         pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
+        max_tasks: limits::CELL_INSTANCES,
     })
 }
 

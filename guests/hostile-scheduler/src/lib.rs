@@ -1,25 +1,42 @@
 //! A tenant who attacks the cluster with what a scheduler may say; the setting `mode` chooses how.
 //!
-//! It speaks without the SDK's restraint, in every turn, and asks for the next turn at once.
+//! It speaks without the SDK's restraint, in every turn, and asks for the next turn at once. The settings `tasks` and
+//! `args` say how many tasks it runs, and with which arguments. A request to it is answered with what it knows of them,
+//! so that a test can tell that an attack goes on.
 
 #![cfg_attr(
     not(target_family = "wasm"),
     allow(dead_code, reason = "natively it is compiled and never called")
 )]
 
+use std::collections::BTreeSet;
 use tepui_sdk::bindings::exports::tepui::framework::scheduler::Guest;
 use tepui_sdk::wire::protocol::{
     Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, Offer, Operation, Reservation,
-    Resources, Timer, Want,
+    Resources, Response, Start, Timer, Want,
 };
-use tepui_sdk::{Message, Task};
+use tepui_sdk::{Message, Task, TaskState, TaskStatus};
+
+/// What one answer may launch, with some to spare.
+const LAUNCHES: usize = 900;
+/// What one answer may kill, beside what else it says.
+const KILLS: usize = 3_500;
+/// What one answer may say to tasks, and how much each time, so that all of it fits.
+const SENDS: usize = 250;
+const SENT_BYTES: usize = 3 << 10;
 
 /// What it does.
 #[derive(Clone, Debug, Default)]
 struct Plan {
     mode: String,
     role: String,
+    /// Those that are still to be launched.
     tasks: usize,
+    args: Vec<String>,
+    /// Those that run.
+    running: BTreeSet<String>,
+    /// Messages of tasks so far.
+    heard: u64,
     turn: u64,
 }
 
@@ -38,26 +55,48 @@ impl Guest for Hostile {
 impl Plan {
     fn turn(&mut self, events: Vec<Event>) -> Vec<Call> {
         self.turn += 1;
-        let mut offers = Vec::new();
+        let (mut offers, mut calls) = (Vec::new(), Vec::new());
         for event in events {
             match event {
-                Event::Started(start) => {
-                    let setting = |name: &str| {
-                        let pair = start.config.iter().find(|(key, _)| key == name);
-                        pair.map(|(_, value)| value.clone())
-                    };
-                    self.mode = setting("mode").unwrap_or_default();
-                    self.tasks = setting("tasks").and_then(|n| n.parse().ok()).unwrap_or(0);
-                    self.role = start.roles.first().cloned().unwrap_or_default();
-                }
+                Event::Started(start) => self.begin(&start),
+                Event::Tasks(page) => page.tasks.iter().for_each(|status| self.see(status)),
+                Event::TaskUpdated(status) => self.see(&status),
+                Event::Message(_) => self.heard += 1,
+                Event::Request(request) => calls.push(self.tell(request.id)),
                 Event::Offers(new) => offers.extend(new),
                 _ => {}
             }
         }
-        let mut calls = self.launches(&offers);
+        calls.extend(self.launches(&offers));
         calls.extend(self.attack());
         calls.push(Call::SetTimer(Timer { name: "again".to_owned(), after: 1 }));
         calls
+    }
+
+    fn begin(&mut self, start: &Start) {
+        let setting = |name: &str| {
+            let pair = start.config.iter().find(|(key, _)| key == name);
+            pair.map(|(_, value)| value.as_str())
+        };
+        self.mode = setting("mode").unwrap_or_default().to_owned();
+        self.tasks = setting("tasks").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let args = setting("args").unwrap_or("sleep 60000");
+        self.args = args.split(' ').map(str::to_owned).collect();
+        self.role = start.roles.first().cloned().unwrap_or_default();
+    }
+
+    fn see(&mut self, status: &TaskStatus) {
+        if status.is_final() {
+            self.running.remove(&status.task);
+        } else if status.state == TaskState::Running {
+            self.running.insert(status.task.clone());
+        }
+    }
+
+    fn tell(&self, id: u64) -> Call {
+        let (running, heard, turn) = (self.running.len(), self.heard, self.turn);
+        let body = format!(r#"{{"running":{running},"heard":{heard},"turn":{turn}}}"#);
+        Call::Respond(Response { id, status: 200, headers: Vec::new(), body: body.into_bytes() })
     }
 
     /// What the attack needs to run first; what else is offered is given back, or kept.
@@ -65,25 +104,25 @@ impl Plan {
         if self.mode == "keeps" {
             return Vec::new();
         }
-        let accept = |offer: &Offer| {
+        let mut room = LAUNCHES;
+        let mut accept = |offer: &Offer| {
             let most = (offer.resources.cpu_milli / 10).min(offer.resources.memory_bytes >> 21);
-            let count = self.tasks.min(usize::try_from(most).unwrap_or(0)).min(400);
+            let count = self.tasks.min(usize::try_from(most).unwrap_or(0)).min(room);
             self.tasks -= count;
+            room -= count;
             let launch = |n| {
                 let id = format!("t{}-{}-{n}", self.turn, offer.id);
-                let task = Task::command(id, "task").arg("sleep").arg("60000");
-                Operation::Launch(task.cpu_milli(10).memory_mib(1))
+                let task = Task::command(id, "task").args(&self.args);
+                Operation::Launch(task.cpu_milli(10).memory_mib(2))
             };
             let operations = (0..count).map(launch).collect();
             Call::Accept(Acceptance { offers: vec![offer.id], operations, refuse_for: Some(1_000) })
         };
-        let mut accept = accept;
         offers.iter().map(&mut accept).collect()
     }
 
     fn attack(&self) -> Vec<Call> {
         let kill = |n: u64| Call::Kill(Kill { task: format!("nobody-{n}"), grace: None });
-        let bogus = |count: u64| (0..count).map(|n| (1 << 40) + n).collect::<Vec<u64>>();
         let timer = |n: u64| Timer { name: format!("t{n}"), after: 86_400_000 + self.turn };
         match self.mode.as_str() {
             "reconcile" => vec![Call::Reconcile(Vec::new()); 4_000],
@@ -100,10 +139,8 @@ impl Plan {
                 vec![Call::Want(Some((0..32).map(|id| self.pattern(id, 1)).collect()))]
             }
             "timers" => (0..900).map(|n| Call::SetTimer(timer(n))).collect(),
-            "sends" => {
-                let message = |n: u64| Message { task: format!("t1-{n}"), data: vec![7; 1_000] };
-                (0..250).map(|n| Call::Send(message(n))).collect()
-            }
+            "sends" => self.sends(),
+            "torments" => [self.sends(), self.kills()].concat(),
             "reserves" => vec![Call::Accept(Acceptance {
                 offers: bogus(1),
                 operations: vec![self.reserve(); 100],
@@ -117,6 +154,23 @@ impl Plan {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// As many messages as may be, to those that run, one after the other.
+    fn sends(&self) -> Vec<Call> {
+        let data = vec![7; SENT_BYTES];
+        let send = |task: &String| Call::Send(Message { task: task.clone(), data: data.clone() });
+        self.running.iter().cycle().take(SENDS).map(send).collect()
+    }
+
+    /// As many kills as may be, of those that run, each with so much grace that they go on; and each with less than the
+    /// one before, so that none can be passed over.
+    fn kills(&self) -> Vec<Call> {
+        let grace = |n: u64| 3_600_000_u64.saturating_sub(self.turn * 4_000 + n).max(600_000);
+        let kill = |(task, n): (&String, u64)| {
+            Call::Kill(Kill { task: task.clone(), grace: Some(grace(n)) })
+        };
+        self.running.iter().cycle().zip(0..).take(KILLS).map(kill).collect()
     }
 
     fn pattern(&self, id: u32, count: u32) -> Want {
@@ -139,6 +193,11 @@ impl Plan {
     fn reserve(&self) -> Operation {
         Operation::Reserve(Reservation { role: self.role.clone(), resources: resources(1) })
     }
+}
+
+/// Offers that were never made.
+fn bogus(count: u64) -> Vec<u64> {
+    (0..count).map(|n| (1 << 40) + n).collect()
 }
 
 fn resources(cpu_milli: u64) -> Resources {

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         "read" => read(much),
         "log" => log(much),
         "spin" => spin(much),
+        "tell" => tell(much),
         "sleep" => {
             sleep(Duration::from_millis(much));
             Ok(much)
@@ -123,6 +124,29 @@ fn log(bytes: u64) -> std::io::Result<u64> {
         done += part.len() as u64;
     }
     Ok(done)
+}
+
+/// So many messages to its scheduler, each as large as may be, one after the other.
+#[cfg(target_env = "p2")]
+fn tell(count: u64) -> std::io::Result<u64> {
+    let message = vec![7; 16 << 10];
+    for _ in 0..count {
+        context::send(&message).map_err(std::io::Error::other)?;
+    }
+    Ok(count)
+}
+
+/// Only components have somebody to tell.
+#[cfg(not(target_env = "p2"))]
+fn tell(_count: u64) -> std::io::Result<u64> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_env = "p2")]
+mod context {
+    wit_bindgen::generate!({ path: "../../wasm-sdk/wit", world: "task" });
+
+    pub(crate) use tepui::framework::task_context::send;
 }
 
 fn spin(rounds: u64) -> std::io::Result<u64> {

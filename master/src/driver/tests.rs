@@ -1,10 +1,13 @@
 //! The loop over a journal that watches, and fails where it is told to.
 
+mod full;
+
 use super::turn::{Log, Loop};
 use super::{Answer, Command, Driver, DriverError, Recovery, orders};
 use crate::blobs::Blobs;
 use crate::descriptors::Shares;
 use crate::room::Room;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tepui_journal::JournalError;
@@ -72,23 +75,29 @@ impl Log for Watching {
     }
 }
 
+/// A loop over a journal, and the way to it.
+fn driven<L: Log>(runtime: &Runtime, folder: &Path, journal: L) -> (Driver, Loop<L>) {
+    let room = Room::without_reserve(folder);
+    let shares = Shares { strangers: 1, known: 1, uploads: 1, readers: 1, fetches: 1 };
+    let blobs = Blobs::open(&folder.join("blobs"), room, shares).unwrap();
+    let (sender, commands) = mpsc::channel(16);
+    let (changed, changes) = watch::channel(0);
+    let driver = Driver { commands: sender, tickets: Arc::new(AtomicU64::new(1)), changes };
+    let recovery = Recovery { state: State::new(), journal, index: 0 };
+    let orders = orders::Orders::new(driver.clone(), blobs, runtime.handle().clone());
+    let turn = Loop::new(recovery, Settings::default(), commands, changed, orders);
+    (driver, turn)
+}
+
 /// Runs a loop to its end with three facts, a query, and the order to stop, all in its first batch; says how it ended,
 /// who waited, and how often the journal was called.
 fn run(fails_at: Option<usize>) -> (Result<(), DriverError>, usize) {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let room = Room::without_reserve(folder.path());
-    let shares = Shares { strangers: 1, known: 1, uploads: 1, readers: 1, fetches: 1 };
-    let blobs = Blobs::open(&folder.path().join("blobs"), room, shares).unwrap();
-    let (sender, commands) = mpsc::channel(16);
-    let (changed, changes) = watch::channel(0);
-    let driver = Driver { commands: sender, tickets: Arc::new(AtomicU64::new(1)), changes };
     let waiting = Arc::new(Mutex::new(Waiting::default()));
     let journal =
         Watching { waiting: Arc::clone(&waiting), records: 0, calls: 0, fails_at, snapshot: 0 };
-    let recovery = Recovery { state: State::new(), journal, index: 0 };
-    let orders = orders::Orders::new(driver.clone(), blobs, runtime.handle().clone());
-    let mut turn = Loop::new(recovery, Settings::default(), commands, changed, orders);
+    let (driver, mut turn) = driven(&runtime, folder.path(), journal);
     for number in 0..3 {
         let ticket = Ticket(driver.tickets.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();

@@ -158,6 +158,9 @@ async fn hear(
                 Input::ModuleChecked { connection: id, digest, kind, verdict }
             }
             AgentMessage::Heartbeat => Input::AgentHeard(id),
+            AgentMessage::RoomChanged { has_room } => {
+                Input::AgentRoomChanged { connection: id, has_room }
+            }
             AgentMessage::Goodbye => Input::AgentSaidGoodbye(id),
         };
         hub.driver.tell(input).await?;

@@ -242,6 +242,8 @@ fn hellos(round: u64) -> Vec<Input> {
             pools: Vec::new(),
             attributes: vec![("rack".to_owned(), AttributeValue::Text(format!("r{}", agent % 10)))],
             domain: None,
+            max_tasks: tepui_proto::limits::CELL_INSTANCES,
+            has_room: true,
             launch_mark: LaunchNumber(0),
             tasks: Vec::new(),
             has_more_tasks: false,

@@ -74,6 +74,8 @@ async fn join(connection: &Connection) -> Result<(QuicWriter, QuicReader), Failu
         pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
+        max_tasks: tepui_proto::limits::CELL_INSTANCES,
+        has_room: true,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
         has_more_tasks: false,

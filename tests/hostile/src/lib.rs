@@ -3,14 +3,18 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a harness of tests: what goes wrong here has to fail the test, with words"
 )]
 
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tepui_e2e::{Cluster, Folder, guest, memory_bytes};
+use tepui_e2e::{Cluster, Folder, guest};
 
 /// How long the neighbour's run may take at any moment of an attack ...
 pub const SERVED_WITHIN: Duration = Duration::from_secs(2);
@@ -24,8 +28,8 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// Runs one whole attack while a neighbour asks for runs of a module that the cluster knows, one after the other.
 ///
-/// Fails unless each of them succeeds in time ([`SERVED_WITHIN`]), no part ends, and the master stays within
-/// `master_bytes` of memory.
+/// Fails unless each of them succeeds in time ([`SERVED_WITHIN`]), no part ends, no agent's session does, the scheduler of
+/// those runs neither, and the master stays within `master_bytes` of memory all the time.
 pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
     // A test that failed has left nothing here.
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +49,8 @@ pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
     });
     let quiet = quiet.max().unwrap_or_default();
     let most = SERVED_WITHIN.max(quiet * TIMES_QUIET);
-    let before = parts(cluster);
+    let before = Standing::of(cluster);
+    forget_peak(cluster.pid("master"));
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let runs = scope.spawn(|| {
@@ -67,14 +72,60 @@ pub fn besieged(cluster: &Cluster, master_bytes: u64, attack: impl FnOnce()) {
         attack();
         over.store(true, Ordering::Relaxed);
         let (count, slowest) = runs.join().unwrap_or_else(|_| panic!("the neighbour gave up"));
+        eprintln!("{count} runs, the slowest {slowest:?}; without an attack {quiet:?}");
         assert!(
             slowest < most,
             "the slowest of {count} runs took {slowest:?}; without an attack {quiet:?}"
         );
     });
-    assert_eq!(parts(cluster), before, "a part was started anew");
-    let used = memory_bytes(cluster.pid("master"));
-    assert!(used < master_bytes, "the master holds {used} bytes");
+    let used = peak_bytes(cluster.pid("master"));
+    eprintln!("the master held {} MiB", used >> 20);
+    assert_eq!(Standing::of(cluster), before, "a part, a session or a scheduler was begun anew");
+    assert!(used < master_bytes, "the master held {used} bytes");
+}
+
+/// What an attack may not change.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    /// The ids of all parts.
+    parts: Vec<u32>,
+    /// Sessions of agents so far.
+    sessions: usize,
+    /// Instances of the scheduler behind `tepui run` so far.
+    instances: u64,
+}
+
+impl Standing {
+    fn of(cluster: &Cluster) -> Self {
+        let sessions = sessions(cluster);
+        assert!(sessions > 0, "the master's log does not tell of sessions");
+        Self { parts: parts(cluster), sessions, instances: instances(cluster, "run") }
+    }
+}
+
+/// How many sessions of agents there were so far, by what the master has logged.
+pub fn sessions(cluster: &Cluster) -> usize {
+    let log = fs::read_to_string(cluster.dir().join("master.log")).unwrap();
+    log.matches("an agent said hello").count()
+}
+
+/// How many instances a framework's scheduler had so far.
+pub fn instances(cluster: &Cluster, framework: &str) -> u64 {
+    let view = cluster.api().get(&format!("/frameworks/{framework}"));
+    view.get("incarnation").and_then(Value::as_u64).unwrap()
+}
+
+/// From now on a process's peak of memory is counted anew; where that may not be asked for, it is that of its whole life.
+fn forget_peak(pid: u32) {
+    fs::write(Path::new("/proc").join(pid.to_string()).join("clear_refs"), "5").ok();
+}
+
+/// The most memory that a process has held.
+fn peak_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kib << 10
 }
 
 /// A hostile scheduler of this mode, with the modules that it may need.
@@ -86,7 +137,7 @@ pub fn hostile(name: &str, mode: &str) -> Folder {
 
 /// The ids of all parts.
 fn parts(cluster: &Cluster) -> Vec<u32> {
-    let mut names: Vec<String> = std::fs::read_dir(cluster.dir())
+    let mut names: Vec<String> = fs::read_dir(cluster.dir())
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
         .filter(|name| cluster.dir().join(name).join("pid").exists())

@@ -1,8 +1,10 @@
 //! One tenant's scheduler says all that it may, as fast as it may; others are served meanwhile, and nothing ends.
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
-use tepui_e2e::{Cluster, Folder};
+use tepui_e2e::{Cluster, Folder, guest};
 use tepui_hostile::{besieged, hostile};
 
 /// How long each goes on.
@@ -12,7 +14,7 @@ const MASTER_BYTES: u64 = 400 << 20;
 
 fn with_sleepers(mode: &str, tasks: u32) -> Folder {
     Folder::new(mode, "hostile-scheduler.wasm")
-        .module("task", "bad-task.wasm")
+        .module("task", "hostile-task.wasm")
         .config("mode", mode)
         .config("tasks", tasks)
 }
@@ -27,6 +29,12 @@ fn goes_on(cluster: &Cluster, name: &str) {
 
 fn view(cluster: &Cluster, name: &str) -> Value {
     cluster.api().get(&format!("/frameworks/{name}"))
+}
+
+fn digest(cluster: &Cluster, path: &Path) -> String {
+    let put = cluster.json(&["blob", "put", &path.display().to_string()]);
+    let digest = put.pointer("/0/digest").and_then(Value::as_str).unwrap();
+    format!("sha256:{}", digest.trim_start_matches("sha256:"))
 }
 
 fn stop(cluster: &Cluster, name: &str) {
@@ -62,33 +70,60 @@ fn answers_that_break_a_bound_are_refused_whole_and_their_framework_is_held() {
 #[test]
 fn answers_within_their_bounds_cost_nobody_else_more_than_a_moment() {
     let cluster = Cluster::start(2);
-    for mode in ["reconcile", "few-declines", "few-patterns", "timers", "wants"] {
-        let tasks = if mode == "reconcile" { 130 } else { 0 };
+    for mode in ["reconcile", "sends", "few-declines", "few-patterns", "timers", "wants"] {
+        let tasks = if ["reconcile", "sends"].contains(&mode) { 130 } else { 0 };
         besieged(&cluster, MASTER_BYTES, || {
             let _ran = cluster.submit(with_sleepers(mode, tasks).written()).good();
+            cluster.api().wait(&format!("/frameworks/{mode}/http/"), |told| {
+                told.get("running").and_then(Value::as_u64) == Some(tasks.into())
+            });
             goes_on(&cluster, mode);
+            // However slow that is on a busy machine, it is said again and again.
+            cluster.api().wait(&format!("/frameworks/{mode}?wait=ended&timeout_ms=200"), |view| {
+                view.get("turns").and_then(Value::as_u64) > Some(20)
+            });
         });
-        let turns = view(&cluster, mode);
-        let turns = turns.get("turns").and_then(Value::as_u64).unwrap();
-        assert!(turns > 20, "{mode} has only taken {turns} turns");
         stop(&cluster, mode);
     }
 }
 
 #[test]
-fn many_messages_many_kills_and_the_stop_of_many_tasks_cut_no_agent() {
+fn a_framework_that_is_upgraded_again_and_again_collects_no_more_names_than_one_has() {
+    /// New names of each version.
+    const NAMES: usize = 1_000;
     let cluster = Cluster::start(2);
+    let scheduler = digest(&cluster, &guest("hostile-scheduler.wasm"));
+    let blob = cluster.scratch("blob");
+    std::fs::write(&blob, "of many names").unwrap();
+    let blob = digest(&cluster, &blob);
+    // Long names, since each is told to every instance.
+    let names = |from: usize| (from..from + NAMES).map(|n| (format!("{n:0>240}"), json!(blob)));
+    let upgrade = |from: usize| {
+        let spec = json!({
+            "name": "renamed", "roles": ["renamed"], "scheduler": scheduler,
+            "blobs": names(from).collect::<serde_json::Map<_, _>>(), "config": { "mode": "idle" },
+        });
+        cluster.api().ask(&Method::PUT, "/frameworks/renamed", Some(&spec)).unwrap()
+    };
     besieged(&cluster, MASTER_BYTES, || {
-        let _ran = cluster.submit(with_sleepers("sends", 150).written()).good();
-        goes_on(&cluster, "sends");
-        stop(&cluster, "sends");
+        let (mut taken, mut refused, begun) = (0, 0, Instant::now());
+        while begun.elapsed() < FOR || refused < 3 {
+            let reply = upgrade((taken + refused) * NAMES);
+            if reply.status < 300 {
+                taken += 1;
+            } else {
+                assert_eq!(reply.body.get("code"), Some(&json!("limit-reached")), "{reply:?}");
+                refused += 1;
+            }
+        }
+        // 4,096 entries are for all versions together.
+        assert_eq!(taken, 4, "versions of {NAMES} names were taken");
+        // One that adds none is taken, and its scheduler is told of all that there are.
+        let again = upgrade(0);
+        assert_eq!(again.status, 200, "{again:?}");
+        cluster.api().wait("/frameworks/renamed/http/", |told| told.get("turn").is_some());
     });
-    // Each session is the one it was: one hello an agent, one term.
-    let events = cluster.json(&["framework", "events", "run"]);
-    let lost = events.as_array().unwrap().iter().filter(|event| {
-        event.get("message").and_then(Value::as_str).is_some_and(|text| text.contains("connection"))
-    });
-    assert_eq!(lost.count(), 0, "{events}");
+    stop(&cluster, "renamed");
 }
 
 #[test]

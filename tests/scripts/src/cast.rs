@@ -153,6 +153,8 @@ impl Cast {
             pools: Vec::new(),
             attributes: Vec::new(),
             domain: None,
+            max_tasks: tepui_proto::limits::CELL_INSTANCES,
+            has_room: true,
             launch_mark: actor.mark,
             tasks: tasks.collect(),
             has_more_tasks: false,

@@ -75,6 +75,7 @@ impl Machine {
             pools: Vec::new(),
             attributes: vec![("rack".into(), AttributeValue::Text(self.rack()))],
             domain: None,
+            max_tasks: tepui_proto::limits::CELL_INSTANCES,
         }
     }
 

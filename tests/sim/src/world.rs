@@ -341,6 +341,9 @@ impl World {
                 Input::ModuleChecked { connection, digest, kind, verdict }
             }
             Up::Message(AgentMessage::Heartbeat) => Input::AgentHeard(connection),
+            Up::Message(AgentMessage::RoomChanged { has_room }) => {
+                Input::AgentRoomChanged { connection, has_room }
+            }
             Up::Message(AgentMessage::Goodbye) => Input::AgentSaidGoodbye(connection),
             Up::Scheduler(framework, incarnation, frame) => {
                 Input::SchedulerSaid { framework, incarnation, frame }

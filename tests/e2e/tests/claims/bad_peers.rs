@@ -14,13 +14,13 @@ const ROUNDS: usize = 40;
 /// What a master's memory may differ by after all of them: an allocator keeps some of what it was given back.
 const NOISE_BYTES: u64 = 8 << 20;
 
-struct Door {
+pub(crate) struct Door {
     address: SocketAddr,
     authority: Authority,
 }
 
 impl Door {
-    fn of(cluster: &Cluster) -> Self {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
         let text = std::fs::read_to_string(cluster.dir().join("master/addresses")).unwrap();
         let addresses: Value = serde_json::from_str(&text).unwrap();
         let address = addresses.get("quic").and_then(Value::as_str).unwrap().parse().unwrap();
@@ -32,7 +32,7 @@ impl Door {
         self.authority.issue(role, "mallory", &[]).unwrap()
     }
 
-    async fn enter(&self) -> (Dialer, Connection) {
+    pub(crate) async fn enter(&self) -> (Dialer, Connection) {
         let dialer = client(&self.identity(PeerRole::Agent)).unwrap();
         let connection = dialer.dial(self.address).await.unwrap();
         (dialer, connection)
@@ -74,7 +74,7 @@ async fn closed(connection: &Connection) -> String {
     reason.code().to_owned()
 }
 
-fn hello(resources: Resources) -> AgentMessage {
+pub(crate) fn hello(resources: Resources) -> AgentMessage {
     AgentMessage::Hello(Box::new(Hello {
         life: Life(7),
         term: Term(0),
@@ -84,6 +84,8 @@ fn hello(resources: Resources) -> AgentMessage {
         pools: Vec::new(),
         attributes: Vec::new(),
         domain: None,
+        max_tasks: tepui_proto::limits::CELL_INSTANCES,
+        has_room: true,
         launch_mark: LaunchNumber(0),
         tasks: Vec::new(),
         has_more_tasks: false,
