@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tepui_proto::control::{Launch, ModuleKind};
 use tepui_proto::{Digest, FrameworkId, Incarnation, limits};
 use tokio::sync::mpsc;
@@ -119,7 +119,7 @@ impl Modules {
     ) -> Result<Self, AgentError> {
         let folder = &folders.modules();
         let tag = tag_of(executable).map_err(AgentError::at(executable))?;
-        let mut kept = Cache::new(room::for_cache(folder, CACHE_BYTES));
+        let mut kept = Cache::new(room::for_cache(folder, CACHE_BYTES), Instant::now());
         for entry in std::fs::read_dir(folder).map_err(AgentError::at(folder))? {
             let path = entry.map_err(AgentError::at(folder))?.path();
             match (
@@ -161,7 +161,7 @@ impl Modules {
         jobs: &mut JoinSet<()>,
     ) -> Option<(Waiter, Outcome)> {
         let owner = waiter.owner();
-        if let Some((path, size)) = self.kept.find(key, owner) {
+        if let Some((path, size)) = self.kept.find((key, owner), Instant::now()) {
             return Some((waiter, Outcome::Ready { path, size, compile_ms: 0 }));
         }
         if let Some((code, message)) = self.bad.get(&key) {
@@ -291,7 +291,8 @@ impl Modules {
         match outcome {
             Outcome::Ready { path, size, .. } => {
                 let owner = wanted.as_ref().and_then(|wanted| wanted.owner);
-                for path in self.kept.add(key, owner, Arc::clone(path), *size) {
+                let now = Instant::now();
+                for path in self.kept.add((key, owner), Arc::clone(path), *size, now) {
                     // A cell that has it mapped keeps it.
                     if let Err(error) = std::fs::remove_file(&*path) {
                         tracing::warn!(path = &*path, %error, "cannot remove a compiled module");
@@ -380,7 +381,7 @@ mod tests {
         for (done, number, framework) in [(0, 19, 2), (1, 18, 3)] {
             let (waiters, _) = modules.on_step(key(done), missing(), &mut jobs).unwrap();
             assert_eq!(waiters.len(), 1);
-            let wanted = modules.wanted.get(&key(number)).unwrap();
+            let wanted = &modules.wanted[&key(number)];
             assert_eq!(wanted.fetched_for, Some(FrameworkId(framework)));
         }
         assert!(modules.on_step(key(19), Step::Fetched(Ok(7)), &mut jobs).is_none());

@@ -315,6 +315,8 @@ reasons! {
     AgentGone = "agent-gone",
     /// A role below its guarantee needed what it held.
     Preempted = "preempted",
+    /// What frameworks take of the master's memory is full, and its framework has its share of it.
+    StateFull = "state-full",
 }
 
 /// What a task has used.

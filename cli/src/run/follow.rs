@@ -123,10 +123,11 @@ async fn interrupted<T>(
     watched: impl Future<Output = T>,
     signals: &mut Signals,
 ) {
-    out::note("stopping the run; Ctrl-C again leaves it alone");
+    out::note("stopping the run; Ctrl-C again does not wait for its end");
+    let is_stopped = Cell::new(false);
     let what = tokio::select! {
-        what = stop_and_watch(client, tasks, watched) => what,
-        () = signals.recv() => Some(LEFT_ALONE),
+        what = stop_and_watch(client, tasks, watched, &is_stopped) => what,
+        () = signals.recv() => Some(if is_stopped.get() { NOT_OVER } else { LEFT_ALONE }),
     };
     if let Some(what) = what {
         out::note(format_args!("note: {what}; see `tepui task ls --framework {FRAMEWORK}`"));
@@ -139,18 +140,24 @@ async fn stop_and_watch<T>(
     client: &Client,
     tasks: &[String],
     watched: impl Future<Output = T>,
+    is_stopped: &Cell<bool>,
 ) -> Option<&'static str> {
     let run = tasks.first().and_then(|task| run_of(task))?;
     if !stop(client, run).await {
         return Some(LEFT_ALONE);
     }
+    is_stopped.set(true);
     let grace = Duration::from_millis(limits::KILL_GRACE_MS) + LOG_GRACE;
+    tokio::pin!(watched);
     tokio::select! {
         // How they ended is not told any more.
-        _ends = watched => None,
-        () = over(client, run) => None,
-        () = tokio::time::sleep(grace) => Some(NOT_OVER),
+        _ends = &mut watched => return None,
+        () = over(client, run) => {}
+        () = tokio::time::sleep(grace) => return Some(NOT_OVER),
     }
+    // The last lines of those that ran.
+    tokio::time::timeout(LOG_GRACE, watched).await.ok();
+    None
 }
 
 /// Waits until a run is over as its framework has it: what never began has no end that could be waited for.

@@ -9,7 +9,7 @@
     allow(dead_code, reason = "natively it is compiled and never called")
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tepui_sdk::bindings::exports::tepui::framework::scheduler::Guest;
 use tepui_sdk::wire::protocol::{
     Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, Offer, Operation, Reservation,
@@ -17,7 +17,7 @@ use tepui_sdk::wire::protocol::{
 };
 use tepui_sdk::{Message, Task, TaskState, TaskStatus};
 
-/// What one answer may launch, with some to spare.
+/// What one answer may launch, and one agent take, with some to spare.
 const LAUNCHES: usize = 900;
 /// What one answer may kill, beside what else it says.
 const KILLS: usize = 3_500;
@@ -33,6 +33,8 @@ struct Plan {
     /// Those that are still to be launched.
     tasks: usize,
     args: Vec<String>,
+    /// How many were launched on each agent.
+    placed: BTreeMap<u32, usize>,
     /// Those that run.
     running: BTreeSet<String>,
     /// Messages of tasks so far.
@@ -107,7 +109,10 @@ impl Plan {
         let mut room = LAUNCHES;
         let mut accept = |offer: &Offer| {
             let most = (offer.resources.cpu_milli / 10).min(offer.resources.memory_bytes >> 21);
-            let count = self.tasks.min(usize::try_from(most).unwrap_or(0)).min(room);
+            let placed = self.placed.entry(offer.agent).or_default();
+            let room_there = (LAUNCHES - *placed).min(usize::try_from(most).unwrap_or(0));
+            let count = self.tasks.min(room_there).min(room);
+            *placed += count;
             self.tasks -= count;
             room -= count;
             let launch = |n| {

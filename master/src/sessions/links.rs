@@ -278,7 +278,7 @@ pub(super) async fn write(
         }
         if let Some(code) = close {
             writer.finish().await?;
-            // The peer closes once it has read the last words; if it does not, it is closed.
+            // A peer that was refused closes once it has read why; others wait for the code, which comes after that.
             drop(tokio::time::timeout(LINGER, connection.closed()).await);
             connection.close(code, "");
             return Ok(());

@@ -100,9 +100,10 @@ fn one_task_that_is_killed_and_written_to_thousands_of_times_a_turn_cuts_no_agen
 
 #[test]
 fn the_stop_of_thousands_of_tasks_cuts_no_agent() {
-    const TASKS: u32 = 3_000;
+    /// Nearly as many as four agents take.
+    const TASKS: u32 = 3_600;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = Cluster::start_with(4, &["--memory", "8GiB", "--cpus", "10"]);
+    let cluster = Cluster::start_with(4, &["--memory", "8GiB", "--cpus", "12"]);
     besieged(&cluster, MASTER_BYTES, || {
         let many = with_tasks("many", "hostile-task.wasm", TASKS, "sleep 600000");
         let _ran = cluster.submit(many.written()).good();

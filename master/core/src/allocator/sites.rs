@@ -148,6 +148,7 @@ impl Sites {
 
     /// Returns the number of a class of which this was the last.
     pub(super) fn remove(&mut self, agent: AgentId) -> Option<usize> {
+        self.full.remove(&agent);
         let (site, class) = self.all.remove(&agent)?;
         self.closed -= usize::from(!site.is_open);
         let key = class_key(&site);

@@ -244,7 +244,9 @@ impl Leader {
         self.on_agent_heard(step.now, connection);
         let Some(id) = self.mind.connections.get(&connection).copied() else { return };
         let Some(session) = self.mind.sessions.get_mut(&id) else { return };
-        session.has_room = has_room;
+        if std::mem::replace(&mut session.has_room, has_room) == has_room {
+            return;
+        }
         if !has_room {
             self.rescind_agent(id);
         }

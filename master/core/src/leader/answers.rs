@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) task_ids: BTreeSet<TaskId>,
     last_launch: BTreeMap<AgentId, LaunchNumber>,
     launched: BTreeMap<AgentId, usize>,
+    /// What the records of launched tasks take.
+    pub(super) grown: usize,
     /// Messages to tasks, sent once the turn is committed.
     pub(super) sends: Vec<(AgentId, MasterMessage)>,
     /// Carried out before the launches.
@@ -222,6 +224,7 @@ impl Leader {
             task_ids: BTreeSet::new(),
             last_launch: BTreeMap::new(),
             launched: BTreeMap::new(),
+            grown: 0,
             sends: Vec::new(),
             conversions: Vec::new(),
             made: BTreeMap::new(),

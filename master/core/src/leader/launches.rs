@@ -4,7 +4,7 @@ use super::Leader;
 use super::answers::Draft;
 use super::offers::OpenOffer;
 use crate::entry::LaunchDecided;
-use crate::state::Framework;
+use crate::state::{Framework, TASK_BYTES};
 use std::cmp::Reverse;
 use tepui_proto::calls::{Acceptance, Operation};
 use tepui_proto::control::ModuleKind;
@@ -112,6 +112,7 @@ impl Leader {
         let last =
             self.state.agents.get(&agent).map_or(LaunchNumber(0), |record| record.last_launch);
         let number = draft.next_launch(agent, last);
+        draft.grown += record_bytes(&spec);
         draft.task_ids.insert(spec.id.clone());
         draft.turn.launches.push(LaunchDecided {
             offer: pool.id,
@@ -172,6 +173,10 @@ impl Leader {
         if live + draft.launches_on(pool.offer.agent) >= most {
             let message = format!("its agent has {most} tasks, as many as it takes");
             return Err((TaskState::Dropped, Reason::CellFull, message));
+        }
+        if let Err(message) = self.check_share(framework.weight(), draft.grown + record_bytes(spec))
+        {
+            return Err((TaskState::Dropped, Reason::StateFull, message));
         }
         if take_for(&pool.left, spec).is_none() {
             let message = format!(
@@ -269,6 +274,11 @@ fn operation_name(operation: &Operation) -> &str {
 pub(super) fn is_task_id(id: &str) -> bool {
     (1..=limits::TASK_ID_BYTES).contains(&id.len())
         && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// What a task's record takes of memory.
+fn record_bytes(spec: &TaskSpec) -> usize {
+    spec.weight() + TASK_BYTES
 }
 
 /// Bounds on a task's own fields.

@@ -6,7 +6,7 @@
 
 use super::Leader;
 use crate::allocator::patterns;
-use crate::state::{Class, EVENT_BYTES, Framework, KEY_BYTES, TASK_BYTES};
+use crate::state::{Class, EVENT_BYTES, Framework, KEY_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::calls::{Acceptance, Call, Operation, Want};
 use tepui_proto::{FrameworkId, limits};
@@ -97,16 +97,16 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// What the framework may come to take more than before, durable keys aside. One that lets go of what it has is never
-    /// refused for what its calls may lead to, unless it does not take in what they led to.
+    /// What the framework may come to take more than before, durable keys and tasks aside: launches are refused one by one.
+    /// One that lets go of what it has is never refused for what its calls may lead to, unless it does not take in what they
+    /// led to.
     fn growth(&self, framework: &Framework) -> usize {
-        let tasks = self.launch_bytes + self.launches * TASK_BYTES;
         let is_behind = framework.queue.count(Class::Refusals).entries > limits::TURN_EVENTS;
         let refusals = if is_behind { self.refusable * EVENT_BYTES } else { 0 };
         let wanted = framework.wants.iter().flatten().map(Want::weight);
         let wants = if self.wants > 0 { self.want_bytes.saturating_sub(wanted.sum()) } else { 0 };
         let timers = self.timers.iter().filter(|name| !framework.timers.contains_key(**name));
-        tasks + refusals + wants + timers.count() * limits::KEY_BYTES
+        refusals + wants + timers.count() * limits::KEY_BYTES
     }
 
     /// What does not depend on the framework.
@@ -180,13 +180,14 @@ impl Leader {
     /// What all frameworks take of the master's memory is bounded: once it is full, none grows beyond an equal share.
     pub(super) fn check_share(&self, own: usize, more: usize) -> Result<(), String> {
         let all = self.state.bytes + more;
-        let share = limits::ALL_STATE_BYTES / self.state.frameworks.len().max(1);
-        if more == 0 || all <= limits::ALL_STATE_BYTES || own + more <= share {
+        let live = self.state.frameworks.len() - self.state.ended_frameworks.len();
+        let most = self.mind.state_bytes;
+        let share = most / live.max(1);
+        if more == 0 || all <= most || own + more <= share {
             return Ok(());
         }
         Err(format!(
-            "{all} bytes of state of all frameworks; at most {}, and then {share} for each",
-            limits::ALL_STATE_BYTES
+            "{all} bytes of state of all frameworks; at most {most}, and then {share} for each"
         ))
     }
 }
@@ -215,57 +216,4 @@ fn check_writes(framework: &Framework, calls: &[Call]) -> Result<usize, String> 
     within((keys, limits::KEYS, "keys of durable state"))?;
     Ok((bytes + keys * KEY_BYTES)
         .saturating_sub(framework.keys_bytes + framework.keys.len() * KEY_BYTES))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::{ENTRY_VERSION, Entry, EntryKind, Submission};
-    use crate::state::State;
-    use tepui_proto::{Digest, Role, Tenant, Timestamp};
-
-    fn leader(frameworks: u64) -> Leader {
-        let mut state = State::new();
-        for number in 1..=frameworks {
-            let submission = Submission {
-                framework: FrameworkId(number),
-                tenant: Tenant::from("acme"),
-                name: format!("f{number}"),
-                roles: vec![Role("r".to_owned())],
-                scheduler: Digest([0; 32]),
-                modules: Vec::new(),
-                blobs: Vec::new(),
-                config: Vec::new(),
-                cpu_milli: 100,
-                memory_bytes: 1 << 20,
-            };
-            let kind = EntryKind::FrameworkSubmitted(Box::new(submission));
-            state.apply(&Entry { version: ENTRY_VERSION, at: Timestamp(1), kind });
-        }
-        Leader::new(state)
-    }
-
-    fn put(bytes: usize) -> Vec<Call> {
-        vec![Call::Put { key: "k".to_owned(), value: Some(vec![0; bytes]) }]
-    }
-
-    #[test]
-    fn once_memory_is_full_a_framework_grows_to_an_equal_share_and_no_further() {
-        let mut leader = leader(100);
-        let id = FrameworkId(1);
-        assert_eq!(leader.check_bounds(id, &put(60_000)), Ok(()));
-        // Others have filled it; its own share is 20 MiB.
-        leader.state.bytes = limits::ALL_STATE_BYTES;
-        assert_eq!(leader.check_bounds(id, &put(60_000)), Ok(()));
-        let framework = leader.state.frameworks.get_mut(&id).unwrap();
-        framework.live_bytes = limits::ALL_STATE_BYTES / 100;
-        let refused = leader.check_bounds(id, &put(1)).unwrap_err();
-        assert!(refused.contains("bytes of state of all frameworks"), "{refused}");
-        // It may always let go of what it has.
-        let lets_go = [
-            Call::Kill { task: "t".into(), grace: None },
-            Call::Put { key: "k".to_owned(), value: None },
-        ];
-        assert_eq!(leader.check_bounds(id, &lets_go), Ok(()));
-    }
 }

@@ -162,6 +162,8 @@ pub(crate) struct Mind {
     pub(super) callers: BTreeMap<RequestId, Caller>,
     pub(super) checks: BTreeMap<(Digest, ModuleKind), Check>,
     pub(super) deadlines: Deadlines,
+    /// What all frameworks may take of memory before each has no more than an equal share.
+    pub(super) state_bytes: usize,
     /// When the first refusal of an agent by a framework runs out, where one stands.
     pub(super) filters: BTreeMap<(FrameworkId, AgentId), Timestamp>,
     /// When kept offers are looked at next.
@@ -208,6 +210,7 @@ impl Mind {
             callers: BTreeMap::new(),
             checks: BTreeMap::new(),
             deadlines: Deadlines::default(),
+            state_bytes: limits::ALL_STATE_BYTES,
             filters: BTreeMap::new(),
             kept_at: None,
             kept_after: OfferId::default(),

@@ -67,6 +67,11 @@ impl Leader {
         Self { state, mind: Mind::new(settings) }
     }
 
+    /// Lets frameworks take no more than this of memory, instead of [`limits::ALL_STATE_BYTES`].
+    pub fn bound_state(&mut self, bytes: usize) {
+        self.mind.state_bytes = bytes;
+    }
+
     /// What is committed, and proposed in the batch that is being handled.
     pub fn state(&self) -> &State {
         &self.state

@@ -4,7 +4,7 @@ use super::{Leader, Step, cut};
 use crate::effect::Effect;
 use crate::entry::{EntryKind, TaskChange};
 use crate::input::ConnectionId;
-use crate::state::{Class, Count, Framework, Task};
+use crate::state::{Class, Count, EVENT_BYTES, Framework, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::control::{MasterMessage, Report, ReportBody};
 use tepui_proto::{
@@ -100,6 +100,8 @@ impl Leader {
     /// Messages to a framework of which too many wait, or too many bytes, are dropped, and its events say so.
     fn drop_excess(&mut self, now: Timestamp, messages: &mut Vec<(TaskKey, Vec<u8>)>) {
         let mut counts: BTreeMap<FrameworkId, Count> = BTreeMap::new();
+        // What these add to what waits already, of all frameworks.
+        let mut more = 0;
         let mut dropped: BTreeMap<FrameworkId, usize> = BTreeMap::new();
         messages.retain(|(key, data)| {
             let id = key.framework;
@@ -115,8 +117,10 @@ impl Leader {
             let own = self.state.framework(id).map_or(0, Framework::weight);
             let is_kept = count.entries <= limits::WAITING_MESSAGES
                 && count.bytes <= limits::WAITING_MESSAGE_BYTES
-                && self.check_share(own, count.bytes).is_ok();
-            if !is_kept {
+                && self.check_share(own, more + data.len() + EVENT_BYTES).is_ok();
+            if is_kept {
+                more += data.len() + EVENT_BYTES;
+            } else {
                 *dropped.entry(id).or_default() += 1;
             }
             is_kept

@@ -7,7 +7,7 @@ use crate::effect::{Effect, Effects, ReplyBody};
 use crate::entry::{EntryKind, Submission};
 use crate::input::{ConnectionId, Ticket};
 use crate::refusal::{Code, Refusal};
-use crate::state::Framework;
+use crate::state::{Framework, name_weight};
 use std::collections::BTreeMap;
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
 use tepui_proto::control::{MasterMessage, ModuleKind, ModuleVerdict};
@@ -18,6 +18,14 @@ use tepui_proto::{
 
 /// The most CPU of a scheduler, in thousandths: one turn is in flight at a time, so more than a core is of no use.
 const SCHEDULER_CPU_MILLI_MAX: u64 = 1_000;
+
+/// What a framework takes more than before with a submission: all of it, or what an upgrade adds.
+fn grows_by(known: Option<&Framework>, submission: &Submission) -> usize {
+    let Some(known) = known else { return submission.weight() };
+    let is_new = |(name, _): &&(String, Digest)| !known.blobs.contains_key(name);
+    let names = submission.blobs.iter().filter(is_new).map(|(name, _)| name_weight(name));
+    submission.weight().saturating_sub(known.submission.weight()) + names.sum::<usize>()
+}
 
 /// A submission that waits for verdicts on its modules.
 #[derive(Clone, Debug)]
@@ -56,8 +64,9 @@ impl Leader {
             Some((id, _)) => (id, true),
             None => (self.state.last_framework.next(), false),
         };
-        let own = self.state.frameworks.get(&id).map_or(0, Framework::weight);
-        let full = self.check_share(own, submission.weight());
+        let known = self.state.frameworks.get(&id);
+        let own = known.map_or(0, Framework::weight);
+        let full = self.check_share(own, grows_by(known, &submission));
         let full = full.map_err(|message| Refusal::new(Code::LimitReached, message));
         if let Err(refusal) = full.and_then(|()| self.check_names(id, &submission)) {
             return reply(step.fx, ticket, Err(refusal));
@@ -229,9 +238,11 @@ impl Leader {
         if check.agent.is_some() {
             return;
         }
+        // One without room could not keep what it compiles.
+        let is_short = |id: &AgentId| self.capacity_of(*id).is_some_and(|(_, has_room)| !has_room);
         let load = |id: &AgentId| self.state.agents.get(id).map_or(0, |agent| agent.launches.len());
         let untried = self.mind.sessions.keys().copied().filter(|id| !check.tried.contains(id));
-        let agent = untried.min_by_key(|id| (load(id), *id));
+        let agent = untried.min_by_key(|id| (is_short(id), load(id), *id));
         let connection = agent.and_then(|agent| self.mind.connection(agent));
         let Some((agent, connection)) = agent.zip(connection) else {
             let refusal =

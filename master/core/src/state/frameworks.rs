@@ -315,6 +315,10 @@ impl State {
             for (name, kept) in blobs {
                 framework.blobs.entry(name).or_insert(kept);
             }
+            // What is submitted is not forgotten as outputs are.
+            let submitted: BTreeSet<&String> =
+                submission.blobs.iter().map(|(name, _)| name).collect();
+            framework.outputs.retain(|name| !submitted.contains(name));
             framework.texts_bytes = framework.texts_anew();
             framework.next_cause = StartCause::Upgraded;
             framework.failures = 0;

@@ -22,7 +22,7 @@ pub(crate) use queue::EVENT_BYTES;
 pub use queue::{Class, Count, Queue, Waiting};
 pub(crate) use tasks::decided;
 pub use tasks::{Live, Task};
-pub(crate) use weight::{KEY_BYTES, TASK_BYTES};
+pub(crate) use weight::{KEY_BYTES, TASK_BYTES, name_weight};
 
 use crate::entry::{self, Entry, EntryKind};
 use crate::ledger::{Holder, Ledger};

@@ -11,7 +11,7 @@ pub(crate) const KEY_BYTES: usize = 64;
 const NAME_BYTES: usize = 128;
 
 /// What a name takes.
-pub(super) fn name_weight(name: &str) -> usize {
+pub(crate) fn name_weight(name: &str) -> usize {
     name.len() + NAME_BYTES
 }
 

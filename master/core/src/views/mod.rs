@@ -279,14 +279,17 @@ impl Weigh for BlobView {
 
 impl Weigh for FrameworkView {
     fn weight(&self) -> usize {
-        self.results.iter().map(Weigh::weight).sum::<usize>() + self.message.len() + ITEM_BYTES
+        let results = self.results.iter().map(Weigh::weight).sum::<usize>();
+        let roles = self.roles.iter().map(String::len).sum::<usize>();
+        results + roles + self.message.len() + ITEM_BYTES
     }
 }
 
 impl Weigh for TaskView {
     fn weight(&self) -> usize {
         let outputs = self.outputs.iter().map(Weigh::weight).sum::<usize>();
-        outputs + self.resources.weight() + self.message.len() + ITEM_BYTES
+        let texts = self.name.len() + self.role.len() + self.message.len();
+        outputs + self.resources.weight() + texts + ITEM_BYTES
     }
 }
 

@@ -25,7 +25,7 @@ use tepui_proto::{
 };
 
 const SCHEDULER: Digest = Digest([1; 32]);
-const TASK: Digest = Digest([2; 32]);
+pub(crate) const TASK: Digest = Digest([2; 32]);
 
 /// What one framework's scheduler has been told.
 #[derive(Debug, Default)]

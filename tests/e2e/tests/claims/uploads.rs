@@ -15,7 +15,9 @@ const BYTES: usize = 2 << 20;
 async fn launched(writer: &mut QuicWriter, reader: &mut QuicReader) -> LaunchNumber {
     loop {
         match reader.read::<MasterMessage>().await.unwrap() {
-            Some(MasterMessage::Launch { launches, .. }) => return launches[0].number,
+            Some(MasterMessage::Launch { launches, .. }) => {
+                return launches.first().unwrap().number;
+            }
             // Whatever it is asked, it cannot tell.
             Some(MasterMessage::CheckModule { digest, kind }) => {
                 let verdict = ModuleVerdict::Unknown("no".to_owned());

@@ -7,6 +7,7 @@ mod meter;
 mod offers;
 mod pages;
 mod records;
+mod share;
 mod submissions;
 mod turns;
 mod waiting;
