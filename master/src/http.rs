@@ -17,6 +17,7 @@ mod openapi;
 mod proxy;
 mod roles;
 mod serving;
+mod strangers;
 mod tasks;
 
 use crate::blobs::Blobs;
@@ -57,6 +58,9 @@ pub enum HttpError {
     /// The identity's certificate or key cannot be read.
     #[error("the identity cannot be used for HTTPS")]
     Pem(#[from] pem::Error),
+    /// The thread that hears strangers cannot be had.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// TLS does not take them.
     #[error("the identity cannot be used for HTTPS")]
     Tls(#[from] rustls::Error),

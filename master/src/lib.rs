@@ -123,7 +123,7 @@ where
     let (tcp, http) = http::listen(config.http)?;
     let mut listener = tepui_transport::server(&identity, config.quic)?;
     let quic = listener.local_address().map_err(failed)?;
-    let door = Door::new(tcp, &identity, shares)?;
+    let door = Door::new(tcp, &identity, token, shares)?;
     let reserve = Reserve::of(&config.dir, config.disk_reserve).map_err(failed)?;
     let recovered = driver::recover(&config.dir.join("journal"), reserve.ballast)?;
     let room = Room::new(Arc::clone(recovered.room()), reserve);

@@ -24,7 +24,8 @@ fn main() -> ExitCode {
         "rewrite" => rewrite(much),
         "list" => list(much),
         "read" => read(much),
-        "log" => log(much),
+        "log" => log(much, 32 << 10, 0),
+        "drip" => log(much, 4 << 10, 20),
         "spin" => spin(much),
         "tell" => tell(much),
         "sleep" => {
@@ -117,11 +118,13 @@ fn read(bytes: u64) -> std::io::Result<u64> {
     }
 }
 
-fn log(bytes: u64) -> std::io::Result<u64> {
-    let (mut out, part, mut done) = (std::io::stdout().lock(), [b'x'; 32 << 10], 0);
+/// So many bytes on standard output, so many at once, with a pause of so many milliseconds after each.
+fn log(bytes: u64, part: usize, pause: u64) -> std::io::Result<u64> {
+    let (mut out, part, mut done) = (std::io::stdout().lock(), vec![b'x'; part], 0);
     while done < bytes {
         out.write_all(&part)?;
         done += part.len() as u64;
+        sleep(Duration::from_millis(pause));
     }
     Ok(done)
 }

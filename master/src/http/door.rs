@@ -6,17 +6,22 @@
 //! strangers pushes out strangers.
 
 use super::HttpError;
+use super::auth::Token;
+use super::error::Failure;
+use super::strangers::{Rooms, Runner, Strangers};
 use crate::descriptors::Shares;
 use crate::places::{Owner, Place, Places};
 use axum::Router;
-use axum::extract::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use axum::response::IntoResponse as _;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
 /// How long a stranger may take from the first packet to a request with the token: many round trips of a slow link.
@@ -45,7 +51,8 @@ const NO_ROOM: Duration = Duration::from_millis(50);
 pub(crate) struct Door {
     listener: TcpListener,
     tls: TlsAcceptor,
-    http: Builder<TokioExecutor>,
+    token: Token,
+    outside: Strangers,
     strangers: Places,
     known: Places,
     sockets: Arc<Semaphore>,
@@ -94,18 +101,28 @@ impl Guest {
         places.take_with(self.owner.clone(), self.cut.clone())
     }
 
+    /// Whether it has shown the token.
+    pub(super) fn is_known(&self) -> bool {
+        self.place.get().is_some()
+    }
+
     /// A request with the token has come.
-    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+    fn know(&self) {
         self.place.get_or_init(|| self.take(&self.known)).touch();
         self.admitted.cancel();
+    }
+
+    /// A request with the token begins.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.know();
         self.busy.send_modify(|count| *count += 1);
         Busy(Arc::clone(self))
     }
 
     /// A request without the token has come. A stranger that sends many at once is not listened to for longer.
-    pub(crate) fn refuse(&self) {
+    fn refuse(&self) {
         let before = self.refused.fetch_add(1, Ordering::Relaxed);
-        if self.place.get().is_none() && before + 1 >= limits::STRANGER_REQUESTS {
+        if !self.is_known() && before + 1 >= limits::STRANGER_REQUESTS {
             self.cut.cancel();
         }
     }
@@ -142,19 +159,14 @@ impl Door {
     pub(crate) fn new(
         listener: TcpListener,
         identity: &Identity,
+        token: Token,
         shares: Shares,
     ) -> Result<Self, HttpError> {
-        let mut http = Builder::new(TokioExecutor::new());
-        http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-        http.http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(HEADERS)
-            .max_concurrent_streams(limits::CONNECTION_REQUESTS);
         Ok(Self {
             listener,
             tls: TlsAcceptor::from(Arc::new(tls(identity)?)),
-            http,
+            token,
+            outside: Strangers::new().map_err(HttpError::Thread)?,
             // The rest is for those that were told to end and have not yet.
             strangers: Places::new(shares.strangers / 4 * 3),
             known: Places::new(shares.known),
@@ -165,6 +177,8 @@ impl Door {
     /// Serves until `stop`, and then lets what is under way end.
     pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
         let door = Arc::new(self);
+        // There is none only while it is dropped.
+        let Some(rooms) = door.outside.rooms() else { return };
         let mut guests = JoinSet::new();
         let mut count = 0;
         loop {
@@ -172,9 +186,14 @@ impl Door {
                 () = stop.cancelled() => break,
                 (stream, from, permit) = door.accept() => {
                     count += 1;
-                    let attended = Arc::clone(&door).attend(stream, from, count, router.clone(), stop.clone());
+                    let owner = Owner::connection(from, count);
+                    let stranger = door.strangers.take(owner.clone());
+                    let guest = Guest::new(owner, door.known.clone());
+                    let runner = Runner { rooms: rooms.clone(), guest: Arc::clone(&guest) };
+                    let served = Arc::clone(&door).converse(stream, runner, router.clone(), stop.clone());
+                    let outside = rooms.clone();
                     guests.spawn(async move {
-                        attended.await;
+                        attend(Box::pin(served), guest, stranger, &outside).await;
                         drop(permit);
                     });
                 }
@@ -207,37 +226,11 @@ impl Door {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that one connection is")]
-    async fn attend(
-        self: Arc<Self>,
-        stream: TcpStream,
-        from: IpAddr,
-        count: u64,
-        router: Router,
-        stop: CancellationToken,
-    ) {
-        let owner = Owner::connection(from, count);
-        let stranger = self.strangers.take(owner.clone());
-        let guest = Guest::new(owner, self.known.clone());
-        let mut served = pin!(self.converse(stream, Arc::clone(&guest), router, stop));
-        tokio::select! {
-            () = &mut served => return,
-            () = stranger.lost() => return,
-            () = tokio::time::sleep(STRANGER) => return,
-            () = guest.cut.cancelled() => return,
-            () = guest.admitted.cancelled() => drop(stranger),
-        }
-        tokio::select! {
-            () = served => {}
-            () = guest.ended() => {}
-        }
-    }
-
     /// Handshake and requests. What a peer gets wrong is its own affair.
     async fn converse(
-        &self,
+        self: Arc<Self>,
         stream: TcpStream,
-        guest: Arc<Guest>,
+        runner: Runner,
         router: Router,
         stop: CancellationToken,
     ) {
@@ -245,19 +238,72 @@ impl Door {
         stream.set_nodelay(true).ok();
         let Ok(stream) = self.tls.accept(stream).await else { return };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let http = self.http.clone();
+        let (guest, token) = (Arc::clone(&runner.guest), self.token);
+        let http = http(runner);
         let http = if is_http2 { http.http2_only() } else { http.http1_only() };
-        let service = router.map_request(move |mut request: Request<_>| {
+        // Called before it is decided where the request runs.
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let is_admitted = token.admits(request.headers());
+            if is_admitted {
+                guest.know();
+            } else {
+                guest.refuse();
+            }
             request.extensions_mut().insert(Arc::clone(&guest));
-            request
+            let router = router.clone();
+            async move {
+                if is_admitted {
+                    router.oneshot(request).await
+                } else {
+                    Ok(Failure::unauthorized().into_response())
+                }
+            }
         });
-        let service = TowerToHyperService::new(service);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             _ended = connection.as_mut() => return,
             () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         connection.await.ok();
+    }
+}
+
+/// How HTTP is spoken.
+fn http(runner: Runner) -> Builder<Runner> {
+    let mut http = Builder::new(runner);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(HEADERS)
+        .max_concurrent_streams(limits::CONNECTION_REQUESTS);
+    http
+}
+
+/// A connection that is served until it ends.
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves a connection: outside, as long as it is a stranger's.
+async fn attend(served: Served, guest: Arc<Guest>, stranger: Place, rooms: &Rooms) {
+    let heard = rooms.outside.spawn(hear(served, Arc::clone(&guest), stranger));
+    match AbortOnDropHandle::new(heard).await {
+        Ok(None) => {}
+        Ok(Some(served)) => tokio::select! {
+            () = served => {}
+            () = guest.ended() => {}
+        },
+        Err(error) => tracing::error!("a connection failed: {error}"),
+    }
+}
+
+/// Serves a stranger. Gives the connection back once it has shown the token; none if it is over.
+async fn hear(mut served: Served, guest: Arc<Guest>, stranger: Place) -> Option<Served> {
+    tokio::select! {
+        () = &mut served => None,
+        () = stranger.lost() => None,
+        () = tokio::time::sleep(STRANGER) => None,
+        () = guest.cut.cancelled() => None,
+        () = guest.admitted.cancelled() => Some(served),
     }
 }
 

@@ -34,7 +34,6 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     if !app.token.admits(request.headers()) {
-        guest.refuse();
         return Failure::unauthorized().into_response();
     }
     let busy = guest.begin();
