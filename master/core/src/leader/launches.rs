@@ -48,6 +48,7 @@ impl Leader {
                 return;
             }
         };
+        let before = draft.turn.launches.len();
         for operation in acceptance.operations {
             match operation {
                 Operation::Launch(spec) => self.launch(draft, &mut pool, spec),
@@ -62,6 +63,8 @@ impl Leader {
                 }
             }
         }
+        // Whoever launches nothing has declined, whatever it is called.
+        draft.has_declined |= draft.turn.launches.len() == before;
         self.refuse(now, &pool.offer, pool.left, acceptance.refuse_for);
     }
 

@@ -23,8 +23,9 @@ pub(super) const RETURN_AFTER_FAILOVER: DurationMs = DurationMs(30_000);
 pub(super) const RETURN_AFTER_LOSS: DurationMs = DurationMs(5_000);
 /// Bytes of one note.
 const NOTE_BYTES: usize = 4 * limits::TEXT_BYTES;
-/// Notes that are kept per framework.
+/// Notes that are kept per framework, in number and in bytes.
 const NOTES: usize = 256;
+const NOTES_BYTES: usize = 64 << 10;
 
 /// A session of one life of an agent.
 #[derive(Debug)]
@@ -96,6 +97,7 @@ pub(super) struct FrameworkMind {
     /// Requests that it was told of and has not answered.
     pub(super) open_requests: BTreeSet<RequestId>,
     notes: VecDeque<EventView>,
+    notes_bytes: usize,
     last_note: u64,
 }
 
@@ -228,6 +230,10 @@ impl Mind {
     }
 }
 
+fn note_bytes(note: Option<&EventView>) -> usize {
+    note.map_or(0, |note| note.kind.len() + note.message.len() + limits::ENTRY_BYTES)
+}
+
 impl FrameworkMind {
     /// Keeps a line for people; the oldest go.
     pub(super) fn note(&mut self, now: Timestamp, kind: &str, message: &str) {
@@ -241,8 +247,9 @@ impl FrameworkMind {
             kind: kind.to_owned(),
             message,
         });
-        if self.notes.len() > NOTES {
-            self.notes.pop_front();
+        self.notes_bytes += note_bytes(self.notes.back());
+        while self.notes.len() > NOTES || self.notes_bytes > NOTES_BYTES {
+            self.notes_bytes -= note_bytes(self.notes.pop_front().as_ref());
         }
     }
 

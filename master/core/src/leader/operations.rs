@@ -17,7 +17,7 @@ use crate::refusal::{Code, Refusal};
 use tepui_proto::calls::{NewVolume, Operation, Reservation};
 use tepui_proto::resources::bundle::VolumeKind;
 use tepui_proto::roles::AgentOperation;
-use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, Scalars, names};
+use tepui_proto::{AgentId, Bundle, PoolKind, Resources, Role, Scalars, limits, names};
 
 impl Leader {
     pub(super) fn on_operation_requested(
@@ -192,7 +192,31 @@ impl Leader {
                 return Err(not_free("a launch converts nothing"));
             }
         };
+        self.check_pools(agent, &to, asker.map(|(_, draft)| draft))?;
         Ok(Conversion { agent, from, to })
+    }
+
+    /// An agent has so many pools and no more, since offers carry all of them: made, declared, and of this turn.
+    fn check_pools(
+        &self,
+        agent: AgentId,
+        to: &Bundle,
+        draft: Option<&Draft>,
+    ) -> Result<(), Refusal> {
+        if to.pools().any(|(kind, _)| kind.reserved_for.len() > limits::REFINEMENTS) {
+            let message = format!("a pool of more than {} roles", limits::REFINEMENTS);
+            return Err(Refusal::new(Code::LimitReached, message));
+        }
+        let account = self.state.ledger.agent(agent).map(|accounts| &accounts.offerable);
+        let known = |kind: &PoolKind| account.is_some_and(|have| !have.total.get(kind).is_empty());
+        let new = to.pools().filter(|(kind, _)| !known(kind)).count();
+        let in_turn = draft.map_or(0, |draft| draft.conversions.len());
+        let have = account.map_or(0, |have| have.total.pools().count());
+        if new > 0 && have + in_turn + new > limits::POOLS {
+            let message = format!("the agent has {have} pools; at most {}", limits::POOLS);
+            return Err(Refusal::new(Code::LimitReached, message));
+        }
+        Ok(())
     }
 
     /// Whether this was reserved by an operation, in the state or in this turn.

@@ -61,6 +61,8 @@ pub(crate) struct Stage {
     pub(crate) frames: Vec<MasterMessage>,
     /// Who was told to stop, and with how much grace.
     pub(crate) kills: Vec<(String, DurationMs)>,
+    /// How many tasks each message told an agent to forget.
+    pub(crate) forgotten: Vec<usize>,
     /// What was said to agents that were turned away.
     pub(crate) turned_away: Vec<String>,
     replies: BTreeMap<Ticket, Result<(), Refusal>>,
@@ -175,6 +177,7 @@ impl Stage {
             launches: BTreeMap::new(),
             frames: Vec::new(),
             kills: Vec::new(),
+            forgotten: Vec::new(),
             turned_away: Vec::new(),
             replies: BTreeMap::new(),
             asked: Vec::new(),
@@ -242,6 +245,7 @@ impl Stage {
                     self.launches.extend(by_task);
                 }
                 MasterMessage::Kill { key, grace, .. } => self.kills.push((key.task.0, grace)),
+                MasterMessage::Forget(launches) => self.forgotten.push(launches.len()),
                 MasterMessage::Refused { code, .. } => self.turned_away.push(code),
                 _ => {}
             },

@@ -56,6 +56,23 @@ fn a_decliner_is_demoted_with_the_third_turn_in_a_row_and_not_before() {
 }
 
 #[test]
+fn who_accepts_and_launches_nothing_is_a_decliner() {
+    let (mut stage, decliner, second) = rivals();
+    stage.agent("b", 1_000);
+    stage.pass(1);
+    stage.run_on(second, "b", vec![task("t", 1_000)]);
+    for turn in 1..=limits::DECLINES_FREE {
+        assert_eq!((stage.offered(decliner), stage.offered(second)), (2_000, 0), "turn {turn}");
+        let offers = stage.held(decliner);
+        let nothing =
+            Acceptance { offers, operations: Vec::new(), refuse_for: Some(DurationMs(0)) };
+        stage.say(decliner, vec![Call::Accept(nothing)]);
+        stage.pass(1);
+    }
+    assert_eq!((stage.offered(decliner), stage.offered(second)), (0, 2_000));
+}
+
+#[test]
 fn a_launch_clears_what_was_counted() {
     let (mut stage, sitter, second) = rivals();
     stage.pass(limits::OFFER_TIMEOUT_MS + 1);

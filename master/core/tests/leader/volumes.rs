@@ -176,3 +176,21 @@ fn volumes_outlive_tasks_hellos_and_masters() {
         stage.check_copies();
     }
 }
+
+#[test]
+fn an_agent_has_as_many_volumes_as_it_may_have_pools_and_no_more() {
+    let mut stage = stage();
+    let mut made = 0;
+    let refused = loop {
+        let name = format!("v{made}");
+        match stage.operate("a", create(&name, "web", 1)) {
+            Ok(()) => made += 1,
+            Err(code) => break code,
+        }
+        assert!(made <= tepui_proto::limits::POOLS, "and so on");
+    };
+    assert_eq!(refused, Code::LimitReached);
+    assert!(made > tepui_proto::limits::POOLS - 10, "{made}");
+    stage.operate("a", destroy("v7")).unwrap();
+    stage.operate("a", create("another", "web", 1)).unwrap();
+}

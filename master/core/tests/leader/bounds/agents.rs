@@ -2,11 +2,11 @@
 
 use crate::stage::{Stage, hello, putting_out, task, whole};
 use tepui_master_core::Input;
-use tepui_proto::api::FrameworkSpec;
+use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
 use tepui_proto::control::{ModuleKind, ModuleVerdict, Report, ReportBody};
 use tepui_proto::scheduler::{FromScheduler, SchedulerFailure};
 use tepui_proto::tasks::Blob;
-use tepui_proto::{Digest, ReportSeq, TaskState, Tenant, limits};
+use tepui_proto::{Call, Digest, ReportSeq, TaskState, Tenant, limits};
 
 #[test]
 fn an_agent_that_reports_on_another_agent_s_task_is_passed_over() {
@@ -263,4 +263,42 @@ fn messages_to_a_framework_that_does_not_listen_are_bounded_in_bytes() {
     assert!(stage.inbox(framework).messages > 400);
     let queue = &stage.leader.state().framework(framework).unwrap().queue;
     assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn messages_to_a_framework_that_is_held_are_bounded_and_told_once_it_goes_on() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    stage.run(framework, vec![task("t", 500)]);
+    stage.report("t", TaskState::Running);
+    // It breaks a bound in each of its turns, until it is asked no more.
+    let mut failures = 0;
+    while stage.leader.state().framework(framework).unwrap().phase != FrameworkPhase::Held {
+        stage.settle_at(limits::RESTART_BACKOFF_MS_MAX);
+        stage.say_and_wait(framework);
+        let mark = stage.inbox(framework).mark.expect("it is asked");
+        stage.answer(framework, mark, vec![Call::Reconcile(Vec::new()); limits::CALLS + 1]);
+        failures += 1;
+        assert!(failures <= limits::FAILURES_HELD);
+    }
+    let launch = stage.launches["t"].clone();
+    let connection = stage.connections["a"];
+    for frame in 0..20_u64 {
+        let report = |n: u64| Report {
+            seq: ReportSeq(2 + frame * 100 + n),
+            launch: launch.number,
+            key: launch.key.clone(),
+            body: ReportBody::Message(vec![7; limits::MESSAGE_BYTES]),
+        };
+        stage.input(Input::Reported { connection, reports: (0..100).map(report).collect() });
+    }
+    let queue = &stage.leader.state().framework(framework).unwrap().queue;
+    let waiting = queue.count(tepui_master_core::state::Class::Messages);
+    assert!(waiting.entries > 400, "{waiting:?}");
+    let most = limits::WAITING_MESSAGE_BYTES + limits::WAITING_MESSAGES * 1_024;
+    assert!(waiting.bytes <= most, "{waiting:?}");
+    // A new version of it is told all of them.
+    assert_eq!(stage.upgrade("f", &["x"], std::collections::BTreeMap::new()), Ok(()));
+    stage.pass(1_000);
+    assert_eq!(stage.inbox(framework).messages, waiting.entries);
+    assert_eq!(stage.leader.state().framework(framework).unwrap().queue.len(), 0);
 }

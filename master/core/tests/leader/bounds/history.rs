@@ -3,7 +3,7 @@
 use crate::stage::{Stage, putting_out, task};
 use tepui_master_core::Input;
 use tepui_proto::tasks::Blob;
-use tepui_proto::{Call, Digest, TaskState, limits};
+use tepui_proto::{Call, Digest, TaskState, Tenant, limits};
 
 #[test]
 fn a_framework_s_many_ended_tasks_push_nobody_else_s_out() {
@@ -147,4 +147,47 @@ fn names_of_all_versions_of_a_framework_are_bounded_together() {
     assert_eq!(upgrade(3_000), Err(tepui_master_core::Code::LimitReached));
     let known = stage.leader.state().framework(framework).unwrap().blobs.len();
     assert_eq!(known, 3_000);
+}
+
+fn stop(stage: &mut Stage, name: &str) {
+    let (ticket, tenant) = (stage.ticket(), Tenant::from("acme"));
+    stage.input(Input::FrameworkStopRequested { ticket, tenant, name: name.to_owned() });
+    stage.pass(10);
+}
+
+#[test]
+fn the_newest_of_the_ended_frameworks_are_kept_and_nothing_of_the_others() {
+    let mut stage = Stage::new();
+    stage.agent("a", 1_000);
+    for n in 0..limits::ENDED_FRAMEWORKS + 10 {
+        let name = format!("f{n}");
+        stage.framework(&name, &["x"]);
+        stop(&mut stage, &name);
+    }
+    let known = |n: usize| stage.leader.framework_view(&"acme".into(), &format!("f{n}")).is_some();
+    assert!((0..10).all(|n| !known(n)));
+    assert!((10..limits::ENDED_FRAMEWORKS + 10).all(known));
+    assert!(stage.leader.event_views(&"acme".into(), "f0", 0, 10).is_none());
+    assert!(stage.leader.event_views(&"acme".into(), "f10", 0, 10).is_some());
+    stage.check_copies();
+}
+
+#[test]
+fn durable_keys_of_an_ended_framework_go_after_a_while() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    for other in ["second", "third"] {
+        stage.framework(other, &["x"]);
+    }
+    let put = Call::Put { key: "k".to_owned(), value: Some(vec![7; 1_000]) };
+    stage.say(framework, vec![put]);
+    stop(&mut stage, "f");
+    let keys = |stage: &Stage| stage.leader.state().framework(framework).unwrap().keys.len();
+    // They are looked at when another one ends.
+    stage.pass(limits::ENDED_STATE_MS - 10_000);
+    stop(&mut stage, "second");
+    assert_eq!(keys(&stage), 1);
+    stage.pass(20_000);
+    stop(&mut stage, "third");
+    assert_eq!(keys(&stage), 0);
+    stage.check_copies();
 }

@@ -219,7 +219,7 @@ fn one_more_than_a_bound_is_refused_whole_with_its_name_and_ends_the_instance_as
         assert_eq!((record.failures, record.turns.0), (1, turns), "{told}");
         assert!(record.instance.is_none(), "{told}");
         assert!(record.keys.is_empty() && record.timers.is_empty(), "{told}");
-        assert!(record.tasks.is_empty() && record.queue.len() == 0, "{told}");
+        assert!(record.tasks.is_empty() && record.queue.is_empty(), "{told}");
         assert_eq!(record.wants, None, "{told}");
         stage.check_copies();
     }

@@ -181,3 +181,22 @@ fn a_hello_with_many_tasks_is_told_in_pages_that_fit_and_lead_to_the_whole_again
     }
     assert_eq!(joined, Some(whole));
 }
+
+#[test]
+fn what_an_agent_is_to_forget_is_told_in_pages_that_fit() {
+    let mut stage = Stage::new();
+    let report = |n: u64| TaskReport {
+        launch: LaunchNumber(n),
+        key: TaskKey { framework: FrameworkId(1), task: format!("t{n}").as_str().into() },
+        state: TaskState::Finished,
+    };
+    // Ends of tasks that nobody here remembers, more than a page of them.
+    let many = 2 * limits::HELLO_TASKS + 500;
+    let hello = Hello {
+        tasks: (1..=many as u64).map(report).collect(),
+        launch_mark: LaunchNumber(many as u64),
+        ..crate::stage::hello(crate::stage::whole(1_000))
+    };
+    stage.agent_with("a", hello);
+    assert_eq!(stage.forgotten, [limits::HELLO_TASKS, limits::HELLO_TASKS, 500]);
+}

@@ -66,8 +66,9 @@ const BOUNDS: &[Bound] = &[
         ..spec("f")
     }),
     (limits::NAME_BYTES, Code::InvalidSpec, |bytes| spec(&"f".repeat(bytes))),
-    (limits::SCHEDULER_MEMORY_BYTES_MAX as usize, Code::InvalidSpec, |bytes| FrameworkSpec {
-        memory_bytes: Some(bytes as u64),
+    // In bytes, above the largest that is allowed less 1 MiB.
+    (1 << 20, Code::InvalidSpec, |bytes| FrameworkSpec {
+        memory_bytes: Some(limits::SCHEDULER_MEMORY_BYTES_MAX - (1 << 20) + bytes as u64),
         ..spec("f")
     }),
     // A core.
