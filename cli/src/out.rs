@@ -124,13 +124,16 @@ fn flatten(name: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>) {
     }
 }
 
+/// How a field's name ends, and how its amount is shown.
+type Unit = (&'static str, fn(u64) -> String);
+
 /// An amount or a time by the end of its field's name, and the name without the unit.
 fn amount(name: &str, number: u64) -> Option<(String, String)> {
     let field = name.rsplit('.').next().unwrap_or(name);
     if matches!(field, "at" | "start" | "since") || field.ends_with("_at") {
         return Some((name.to_owned(), shown_time(number)));
     }
-    let units: [(&str, fn(u64) -> String); 4] = [
+    let units: [Unit; 4] = [
         ("_bytes", |bytes| Bytes(bytes).to_string()),
         ("_milli", |milli| Milli(milli).to_string()),
         ("_ms", shown_span),

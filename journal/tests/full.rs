@@ -98,9 +98,9 @@ fn goes_on_without_snapshots(disk: &SmallDisk, fill: impl Fn() -> PathBuf) {
     assert_eq!(recovered.records, [(2, vec![2; 1_000]), (3, vec![3; 1_000])]);
     assert!(matches!(journal.snapshot(3, &vec![7; 4 * MIB]), Err(JournalError::Full { .. })));
     if other.is_dir() {
-        fs::remove_dir_all(&other).unwrap()
+        fs::remove_dir_all(&other).unwrap();
     } else {
-        fs::remove_file(&other).unwrap()
+        fs::remove_file(&other).unwrap();
     }
     journal.snapshot(3, &vec![7; 4 * MIB]).unwrap();
     assert_eq!((journal.snapshot_index(), journal.size_since_snapshot()), (3, 0));

@@ -78,6 +78,8 @@ pub(crate) struct Services {
     requests: Places,
     /// Those of them that wait for something to happen. Fewer, so that who waits never keeps out who does not.
     waits: Places,
+    /// Those that look at much.
+    looks: serving::Looks,
     /// Those that wait for a scheduler's answer, by framework.
     calls: Places,
     /// Bodies, in either direction, that are large and in memory.
@@ -101,6 +103,7 @@ impl Services {
             token,
             requests: Places::new(limits::REQUESTS),
             waits: Places::new(limits::WAITS),
+            looks: serving::Looks::new(),
             calls: Places::new(limits::CALLS_OF_FRAMEWORKS),
             large: Places::new(limits::LARGE_BODIES),
             readers: Places::new(shares.readers),

@@ -8,6 +8,7 @@
 use super::HttpError;
 use super::auth::Token;
 use super::error::Failure;
+use super::serving::Looks;
 use super::strangers::{Rooms, Runner, Strangers};
 use crate::descriptors::Shares;
 use crate::places::{Owner, Place, Places};
@@ -78,6 +79,8 @@ pub(crate) struct Guest {
     busy: watch::Sender<usize>,
     /// Requests without the token.
     refused: AtomicU32,
+    /// Of its requests, those that may look at much.
+    pub(super) looks: Semaphore,
 }
 
 /// A request that is being answered.
@@ -88,7 +91,8 @@ impl Guest {
     fn new(owner: Owner, known: Places) -> Arc<Self> {
         let (place, admitted) = (OnceLock::new(), CancellationToken::new());
         let (cut, busy) = (CancellationToken::new(), watch::Sender::new(0));
-        Arc::new(Self { owner, known, place, admitted, cut, busy, refused: AtomicU32::new(0) })
+        let (refused, looks) = (AtomicU32::new(0), Semaphore::new(Looks::EACH));
+        Arc::new(Self { owner, known, place, admitted, cut, busy, refused, looks })
     }
 
     /// Who it is when places are shared out.

@@ -7,7 +7,8 @@ use crate::driver::{Stopped, View};
 use crate::places::{Owner, Place, Places};
 use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request, State};
+use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tepui_proto::limits;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// Waits of one connection that may look at everything that happens, as soon as it does.
@@ -38,6 +40,8 @@ pub(super) async fn admit(
     }
     let busy = guest.begin();
     let place = app.requests.take(guest.owner());
+    // Its turn to look; what is looked at stays in memory until it is an answer.
+    let turn = if is_look(&request) { app.looks.turn(&guest).await } else { None };
     let response = tokio::select! {
         biased;
         response = next.run(request) => response,
@@ -47,9 +51,54 @@ pub(super) async fn admit(
     // but the end of its connection.
     let is_large = response.body().size_hint().lower() > limits::LARGE_BODY_BYTES;
     let places = if is_large { &app.large } else { &app.requests };
-    drop(place);
+    drop((place, turn));
     let place = guest.take(places);
     response.map(|body| Body::new(Held { body, _place: place, _busy: busy }))
+}
+
+/// Routes that answer with much, which the driver puts together: pages, explanations, figures.
+const LOOKS: [&str; 12] = [
+    "/v1/blobs",
+    "/v1/frameworks",
+    "/v1/frameworks/{name}/events",
+    "/v1/frameworks/{name}/blobs",
+    "/v1/tasks",
+    "/v1/agents",
+    "/v1/roles",
+    "/v1/roles/{*role}",
+    "/v1/explain/framework/{name}",
+    "/v1/explain/role",
+    "/v1/openapi.json",
+    "/metrics",
+];
+
+fn is_look(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    request.method() == Method::GET && path.is_some_and(|path| LOOKS.contains(&path.as_str()))
+}
+
+/// Who may look now: few at once, and of one connection fewer, so that whoever asks for much waits for themselves.
+#[derive(Debug)]
+pub(super) struct Looks(Semaphore);
+
+impl Looks {
+    /// In all, and of one connection.
+    const ALL: usize = 8;
+    pub(super) const EACH: usize = 2;
+
+    pub(super) fn new() -> Self {
+        Self(Semaphore::new(Self::ALL))
+    }
+
+    /// Waits for a turn, which lasts as long as what is given. None is given only once they are closed, which they never
+    /// are. May be cancelled.
+    async fn turn<'a>(
+        &'a self,
+        guest: &'a Guest,
+    ) -> Option<(SemaphorePermit<'a>, SemaphorePermit<'a>)> {
+        let own = guest.looks.acquire().await.ok()?;
+        Some((own, self.0.acquire().await.ok()?))
+    }
 }
 
 /// An answer that holds its places until it is out.

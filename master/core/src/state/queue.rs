@@ -81,9 +81,37 @@ pub enum Class {
     Refusals,
 }
 
-impl Class {
-    /// How many there are.
-    const ALL: usize = Self::Refusals as usize + 1;
+/// One of each class.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    updates: Count,
+    messages: Count,
+    timers: Count,
+    refusals: Count,
+}
+
+impl Counts {
+    fn of(&self, class: Class) -> &Count {
+        match class {
+            Class::Updates => &self.updates,
+            Class::Messages => &self.messages,
+            Class::Timers => &self.timers,
+            Class::Refusals => &self.refusals,
+        }
+    }
+
+    fn of_mut(&mut self, class: Class) -> &mut Count {
+        match class {
+            Class::Updates => &mut self.updates,
+            Class::Messages => &mut self.messages,
+            Class::Timers => &mut self.timers,
+            Class::Refusals => &mut self.refusals,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.updates.bytes + self.messages.bytes + self.timers.bytes + self.refusals.bytes
+    }
 }
 
 /// Entries and bytes.
@@ -101,7 +129,7 @@ pub struct Queue {
     events: BTreeMap<u64, Waiting>,
     /// Follows from the events.
     #[serde(skip)]
-    counts: [Count; Class::ALL],
+    counts: Counts,
 }
 
 impl Queue {
@@ -122,7 +150,7 @@ impl Queue {
 
     /// Those of a class.
     pub fn count(&self, class: Class) -> Count {
-        self.counts[class as usize]
+        *self.counts.of(class)
     }
 
     /// Those of a class that are not among these, which a turn has told.
@@ -134,7 +162,7 @@ impl Queue {
 
     /// Of all classes.
     pub(super) fn bytes(&self) -> usize {
-        self.counts.iter().map(|count| count.bytes).sum()
+        self.counts.bytes()
     }
 
     pub(super) fn clear(&mut self) {
@@ -143,16 +171,16 @@ impl Queue {
 
     /// After it was read.
     pub(super) fn recount(&mut self) {
-        self.counts = Default::default();
+        self.counts = Counts::default();
         for event in self.events.values() {
-            let count = &mut self.counts[event.class() as usize];
+            let count = self.counts.of_mut(event.class());
             count.entries += 1;
             count.bytes += event.weight();
         }
     }
 
     fn insert(&mut self, seq: u64, event: Waiting) {
-        let count = &mut self.counts[event.class() as usize];
+        let count = self.counts.of_mut(event.class());
         count.entries += 1;
         count.bytes += event.weight();
         self.events.insert(seq, event);
@@ -160,7 +188,7 @@ impl Queue {
 
     fn remove(&mut self, seq: u64) -> Option<Waiting> {
         let event = self.events.remove(&seq)?;
-        let count = &mut self.counts[event.class() as usize];
+        let count = self.counts.of_mut(event.class());
         count.entries -= 1;
         count.bytes -= event.weight();
         Some(event)

@@ -77,7 +77,7 @@ impl Running {
         let (driver, records) = (&self.driver, self.disk.lock().unwrap().records);
         let index = self.runtime.block_on(async {
             let stored = |ticket| Input::BlobStored { ticket, digest, size_bytes: 1 };
-            let answer = driver.ask(std::time::Duration::from_secs(60), stored).await;
+            let answer = driver.ask(std::time::Duration::from_mins(1), stored).await;
             assert!(matches!(answer, Ok(ReplyBody::Done)), "{answer:?}");
             // Its batch is over once another one has begun.
             let look = move |view: &crate::driver::View<'_>| {
