@@ -1,8 +1,9 @@
 //! A tenant who attacks the cluster with what a scheduler may say; the setting `mode` chooses how.
 //!
 //! It speaks without the SDK's restraint, in every turn, and asks for the next turn at once. The settings `tasks` and
-//! `args` say how many tasks it runs, and with which arguments. A request to it is answered with what it knows of them,
-//! so that a test can tell that an attack goes on.
+//! `args` say how many tasks it runs, and with which arguments, where `%` is a task's number; `output` names the file
+//! that each of them puts out. A request to it is answered with what it knows of them, so that a test can tell that an
+//! attack goes on.
 
 #![cfg_attr(
     not(target_family = "wasm"),
@@ -32,7 +33,8 @@ struct Plan {
     role: String,
     /// Those that are still to be launched.
     tasks: usize,
-    args: Vec<String>,
+    args: String,
+    output: Option<String>,
     /// How many were launched on each agent.
     placed: BTreeMap<u32, usize>,
     /// Those that run.
@@ -82,8 +84,8 @@ impl Plan {
         };
         self.mode = setting("mode").unwrap_or_default().to_owned();
         self.tasks = setting("tasks").and_then(|n| n.parse().ok()).unwrap_or(0);
-        let args = setting("args").unwrap_or("sleep 60000");
-        self.args = args.split(' ').map(str::to_owned).collect();
+        self.args = setting("args").unwrap_or("sleep 60000").to_owned();
+        self.output = setting("output").map(str::to_owned);
         self.role = start.roles.first().cloned().unwrap_or_default();
     }
 
@@ -115,15 +117,20 @@ impl Plan {
             *placed += count;
             self.tasks -= count;
             room -= count;
-            let launch = |n| {
-                let id = format!("t{}-{}-{n}", self.turn, offer.id);
-                let task = Task::command(id, "task").args(&self.args);
-                Operation::Launch(task.cpu_milli(10).memory_mib(2))
-            };
-            let operations = (0..count).map(launch).collect();
+            let operations = (0..count).map(|n| Operation::Launch(self.task(offer, n))).collect();
             Call::Accept(Acceptance { offers: vec![offer.id], operations, refuse_for: Some(1_000) })
         };
         offers.iter().map(&mut accept).collect()
+    }
+
+    fn task(&self, offer: &Offer, n: usize) -> Task {
+        let id = format!("t{}-{}-{n}", self.turn, offer.id);
+        let args = self.args.replace('%', &n.to_string());
+        let task = Task::command(&id, "task").args(args.split(' ')).cpu_milli(10).memory_mib(2);
+        match &self.output {
+            Some(file) => task.size(100, 4).disk_mib(64).output(file, id),
+            None => task,
+        }
     }
 
     fn attack(&self) -> Vec<Call> {

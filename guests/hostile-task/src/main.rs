@@ -69,7 +69,9 @@ fn many_files(count: u64) -> std::io::Result<u64> {
 }
 
 fn fill(file: std::io::Result<File>, bytes: u64) -> std::io::Result<u64> {
-    let (mut file, part, mut done) = (file?, vec![7; 1 << 20], 0);
+    // Other files for other numbers, so that none is another one's copy.
+    let part = vec![bytes.to_le_bytes()[0]; 1 << 20];
+    let (mut file, mut done) = (file?, 0);
     while done < bytes {
         done += file.write(&part)? as u64;
     }

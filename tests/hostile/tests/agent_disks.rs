@@ -171,7 +171,7 @@ fn logs_on_a_full_disk(cluster: &Cluster, module: &str) -> Value {
     cluster.api().wait(&format!("/tasks/run/{task}"), |view| told(view, "state") == "running");
     let other = cluster.dir().join("agent-1/other");
     let mut file = std::fs::File::create(&other).unwrap();
-    while file.write_all(&[1; 1 << 16]).is_ok() {}
+    while file.write_all(&[1; 4_096]).is_ok() {}
     let ended = cluster.api().wait_final("run", &task);
     std::fs::remove_file(&other).unwrap();
     ended

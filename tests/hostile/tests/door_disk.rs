@@ -6,6 +6,7 @@
     reason = "a test ends at what it did not expect, and says what it could not do"
 )]
 
+use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -51,6 +52,18 @@ fn fill(path: &Path, left: u64) {
     }
 }
 
+/// A cluster whose master is on this disk, of which it keeps so much.
+fn on(disk: &SmallDisk, reserve: &str) -> Cluster {
+    let settings = disk.path().join("master.toml");
+    fs::write(&settings, format!("disk_reserve = \"{reserve}\"\n")).unwrap();
+    let settings = settings.display().to_string();
+    Cluster::start_prepared(1, &["--master-config", &settings], |dir| {
+        fs::create_dir_all(dir).unwrap();
+        fs::create_dir(disk.path().join("master")).unwrap();
+        std::os::unix::fs::symlink(disk.path().join("master"), dir.join("master")).unwrap();
+    })
+}
+
 fn assert_disk_full(ran: &Ran) {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("disk-full"), "{}", ran.stderr);
@@ -62,14 +75,7 @@ fn a_disk_that_fills_up_costs_uploads_first_new_work_then_and_the_master_never()
         eprintln!("a small disk cannot be mounted here, so nothing was tried");
         return;
     };
-    let settings = disk.path().join("master.toml");
-    fs::write(&settings, "disk_reserve = \"128MiB\"\n").unwrap();
-    let settings = settings.display().to_string();
-    let cluster = Cluster::start_prepared(1, &["--master-config", &settings], |dir| {
-        fs::create_dir_all(dir).unwrap();
-        fs::create_dir(disk.path().join("master")).unwrap();
-        std::os::unix::fs::symlink(disk.path().join("master"), dir.join("master")).unwrap();
-    });
+    let cluster = on(&disk, "128MiB");
     let blob = cluster.scratch("blob");
     let put = |at: u8| {
         fs::write(&blob, vec![at; 32 << 20]).unwrap();
@@ -104,4 +110,50 @@ fn a_disk_that_fills_up_costs_uploads_first_new_work_then_and_the_master_never()
     besieged(&cluster, 512 << 20, || {
         let _submitted = cluster.submit(folder.written()).good();
     });
+}
+
+#[test]
+fn one_framework_s_outputs_fill_a_quarter_of_the_disk_and_others_have_theirs() {
+    let Some(disk) = SmallDisk::mounted(128) else {
+        eprintln!("a small disk cannot be mounted here, so nothing was tried");
+        return;
+    };
+    let cluster = on(&disk, "32MiB");
+    let (counter, source) = (tepui_e2e::guest("wordcount-task.wasm"), cluster.scratch("text"));
+    fs::write(&source, "to be or not to be").unwrap();
+    let words = ["--", "map", "out", "0:0:18:1:p0"];
+    besieged(&cluster, 512 << 20, || {
+        // Six times 7 MiB, each another file.
+        let greedy = Folder::new("greedy", "hostile-scheduler.wasm")
+            .module("task", "hostile-task.wasm")
+            .config("tasks", 6)
+            .config("args", "fill 660000%")
+            .config("output", "fill");
+        let _ran = cluster.submit(greedy.written()).good();
+        let count = |view: &Value, state: &str| {
+            view.pointer(&format!("/tasks/{state}")).and_then(Value::as_u64).unwrap_or(0)
+        };
+        let view = cluster.api().wait("/frameworks/greedy?wait=ended&timeout_ms=200", |view| {
+            count(view, "finished") + count(view, "failed") == 6
+        });
+        // 32 MiB are a quarter, and have room for four.
+        assert_eq!((count(&view, "finished"), count(&view, "failed")), (4, 2), "{view}");
+        let listed = cluster.json(&["task", "ls", "--framework", "greedy"]);
+        let refused = listed.as_array().unwrap().iter().filter(|task| {
+            let message = task.get("message").and_then(Value::as_str).unwrap();
+            message.contains("bytes in 5 outputs") && message.contains("may have 33554432")
+        });
+        assert_eq!(refused.count(), 2, "{listed}");
+        // Somebody else's output is kept.
+        let kept = cluster.scratch("kept");
+        let (input, output) =
+            (format!("{}=p0", source.display()), format!("out={}", kept.display()));
+        let module = counter.display().to_string();
+        let run = ["run", &module, "--input", &input, "--output", &output];
+        let _ran = cluster.tepui(run.into_iter().chain(words)).good();
+        assert!(fs::metadata(&kept).unwrap().len() > 0);
+    });
+    let used = rustix::fs::statvfs(disk.path()).unwrap();
+    let used = (used.f_blocks - used.f_bfree) * used.f_frsize;
+    assert!(used < 96 << 20, "{used} bytes of the disk are used");
 }

@@ -136,7 +136,7 @@ impl Stranger {
         true
     }
 
-    fn is_closed_in_time(mut self) -> bool {
+    fn closes_in_time(mut self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < CLOSED_WITHIN {
             if !self.read() {
@@ -170,7 +170,7 @@ fn flood(cluster: &Cluster, tls: &Arc<ClientConfig>, reads: Reads) -> (usize, u6
             more.is_some()
         });
     }
-    let stay = open.into_iter().map(Stranger::is_closed_in_time).filter(|closed| !closed).count();
+    let stay = open.into_iter().map(Stranger::closes_in_time).filter(|closed| !closed).count();
     assert_eq!(stay, 0, "were never closed");
     (opened, asked)
 }

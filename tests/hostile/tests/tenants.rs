@@ -1,5 +1,7 @@
 //! One tenant's scheduler says all that it may, as fast as it may; others are served meanwhile, and nothing ends.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests stand outside of them here")]
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
