@@ -1,5 +1,6 @@
 //! Where strangers are heard: on one thread that stands back, so that handshakes and requests without the token,
-//! however many come, wait behind everybody else's. Whoever has shown the token is served where all the rest of a master runs.
+//! however many come, wait behind everybody else's. Whoever has shown the token is served where all the rest of a
+//! master runs.
 
 use super::door::Guest;
 use hyper::rt::Executor;
