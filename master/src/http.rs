@@ -73,7 +73,6 @@ pub(crate) struct Services {
     pub(crate) blobs: Blobs,
     pub(crate) inspector: Inspector,
     room: Room,
-    token: Token,
     /// Requests that are not answered to the last byte.
     requests: Places,
     /// Those of them that wait for something to happen. Fewer, so that who waits never keeps out who does not.
@@ -93,14 +92,13 @@ pub(crate) struct Services {
 type App = Arc<Services>;
 
 impl Services {
-    pub(crate) fn new(driver: Driver, blobs: Blobs, token: Token, shares: Shares) -> Self {
+    pub(crate) fn new(driver: Driver, blobs: Blobs, shares: Shares) -> Self {
         let inspector = Inspector::new(driver.clone(), blobs.clone());
         Self {
             driver,
             room: blobs.room().clone(),
             blobs,
             inspector,
-            token,
             requests: Places::new(limits::REQUESTS),
             waits: Places::new(limits::WAITS),
             looks: serving::Looks::new(),

@@ -129,7 +129,7 @@ where
     let room = Room::new(Arc::clone(recovered.room()), reserve);
     let blobs = Blobs::open(&config.dir.join("blobs"), room, shares)?;
     let (driver, mut ended) = driver::start(recovered, blobs.clone(), config.allocator.clone())?;
-    let router = http::router(Services::new(driver.clone(), blobs.clone(), token, shares));
+    let router = http::router(Services::new(driver.clone(), blobs.clone(), shares));
     let quota = room::total(&config.dir).map_err(failed)? / limits::FRAMEWORK_OUTPUTS_PART;
     let hub = Hub { driver: driver.clone(), blobs, quotas: Quotas::new(quota) };
     ready(Addresses { http, quic });

@@ -155,9 +155,22 @@ async fn stop_and_watch<T>(
         () = over(client, run) => {}
         () = tokio::time::sleep(grace) => return Some(NOT_OVER),
     }
-    // The last lines of those that ran.
-    tokio::time::timeout(LOG_GRACE, watched).await.ok();
+    // The last lines of those that ran; what never began has none, and no end that could be waited for.
+    if has_any_run(client, tasks).await {
+        tokio::time::timeout(LOG_GRACE, watched).await.ok();
+    }
     None
+}
+
+/// Whether a task of those that are watched had a sandbox.
+async fn has_any_run(client: &Client, tasks: &[String]) -> bool {
+    for task in tasks.iter().take(WATCHED) {
+        let view = client.get::<TaskView>(&["tasks", FRAMEWORK, task]).await;
+        if view.is_ok_and(|view| has_run(&view)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Waits until a run is over as its framework has it: what never began has no end that could be waited for.

@@ -27,24 +27,24 @@ const FEW: usize = 16;
 /// all that wait.
 const LOOK: Duration = Duration::from_micros(500);
 
-/// Who has no token learns nothing, not even which routes there are. Who has it gets a place, and loses it if their
-/// connection has the most of all and others come.
+/// The door lets in requests with the token alone: who has none learns nothing, not even which routes there are. A request
+/// gets a place, and loses it if its connection has the most of all and others come.
 pub(super) async fn admit(
     State(app): State<App>,
     Extension(guest): Extension<Arc<Guest>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if !app.token.admits(request.headers()) {
-        return Failure::unauthorized().into_response();
-    }
     let busy = guest.begin();
     let place = app.requests.take(guest.owner());
-    // Its turn to look; what is looked at stays in memory until it is an answer.
-    let turn = if is_look(&request) { app.looks.turn(&guest).await } else { None };
-    let response = tokio::select! {
+    let answered = async {
+        // Its turn to look; what is looked at stays in memory until it is an answer.
+        let turn = if is_look(&request) { app.looks.turn(&guest).await } else { None };
+        (next.run(request).await, turn)
+    };
+    let (response, turn) = tokio::select! {
         biased;
-        response = next.run(request) => response,
+        answered = answered => answered,
         () = place.lost() => return Failure::too_many("requests").into_response(),
     };
     // What is left waits in memory for as long as its reader likes. A reader that does not read cannot be told anything

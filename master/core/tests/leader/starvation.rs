@@ -40,8 +40,8 @@ fn who_is_served_last_is_served_all_the_same_where_nobody_else_takes_it() {
     }
 }
 
-#[test]
-fn a_decliner_is_demoted_with_the_third_turn_in_a_row_and_not_before() {
+/// Somebody who answers every turn like this, and launches nothing.
+fn demoted_with_the_third(answer: impl Fn(&mut Stage, FrameworkId)) {
     // The second wants what the first does not: it holds more, so the first stands before it at every look.
     let (mut stage, decliner, second) = rivals();
     stage.agent("b", 1_000);
@@ -49,27 +49,25 @@ fn a_decliner_is_demoted_with_the_third_turn_in_a_row_and_not_before() {
     stage.run_on(second, "b", vec![task("t", 1_000)]);
     for turn in 1..=limits::DECLINES_FREE {
         assert_eq!((stage.offered(decliner), stage.offered(second)), (2_000, 0), "turn {turn}");
-        decline(&mut stage, decliner);
+        answer(&mut stage, decliner);
         stage.pass(1);
     }
     assert_eq!((stage.offered(decliner), stage.offered(second)), (0, 2_000));
 }
 
 #[test]
+fn a_decliner_is_demoted_with_the_third_turn_in_a_row_and_not_before() {
+    demoted_with_the_third(decline);
+}
+
+#[test]
 fn who_accepts_and_launches_nothing_is_a_decliner() {
-    let (mut stage, decliner, second) = rivals();
-    stage.agent("b", 1_000);
-    stage.pass(1);
-    stage.run_on(second, "b", vec![task("t", 1_000)]);
-    for turn in 1..=limits::DECLINES_FREE {
-        assert_eq!((stage.offered(decliner), stage.offered(second)), (2_000, 0), "turn {turn}");
+    demoted_with_the_third(|stage, decliner| {
         let offers = stage.held(decliner);
         let nothing =
             Acceptance { offers, operations: Vec::new(), refuse_for: Some(DurationMs(0)) };
         stage.say(decliner, vec![Call::Accept(nothing)]);
-        stage.pass(1);
-    }
-    assert_eq!((stage.offered(decliner), stage.offered(second)), (0, 2_000));
+    });
 }
 
 #[test]
