@@ -9,7 +9,7 @@ use super::HttpError;
 use super::auth::Token;
 use super::error::Failure;
 use super::serving::Looks;
-use super::strangers::{Rooms, Runner, Strangers};
+use super::strangers::{Runner, Runtimes, Strangers};
 use crate::descriptors::Shares;
 use crate::places::{Owner, Place, Places};
 use axum::Router;
@@ -53,7 +53,7 @@ pub(crate) struct Door {
     listener: TcpListener,
     tls: TlsAcceptor,
     token: Token,
-    outside: Strangers,
+    for_strangers: Strangers,
     strangers: Places,
     known: Places,
     sockets: Arc<Semaphore>,
@@ -170,7 +170,7 @@ impl Door {
             listener,
             tls: TlsAcceptor::from(Arc::new(tls(identity)?)),
             token,
-            outside: Strangers::new().map_err(HttpError::Thread)?,
+            for_strangers: Strangers::new().map_err(HttpError::Thread)?,
             // The rest is for those that were told to end and have not yet.
             strangers: Places::new(shares.strangers / 4 * 3),
             known: Places::new(shares.known),
@@ -182,7 +182,7 @@ impl Door {
     pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
         let door = Arc::new(self);
         // There is none only while it is dropped.
-        let Some(rooms) = door.outside.rooms() else { return };
+        let Some(runtimes) = door.for_strangers.runtimes() else { return };
         let mut guests = JoinSet::new();
         let mut count = 0;
         loop {
@@ -193,11 +193,11 @@ impl Door {
                     let owner = Owner::connection(from, count);
                     let stranger = door.strangers.take(owner.clone());
                     let guest = Guest::new(owner, door.known.clone());
-                    let runner = Runner { rooms: rooms.clone(), guest: Arc::clone(&guest) };
+                    let runner = Runner { runtimes: runtimes.clone(), guest: Arc::clone(&guest) };
                     let served = Arc::clone(&door).converse(stream, runner, router.clone(), stop.clone());
-                    let outside = rooms.clone();
+                    let both = runtimes.clone();
                     guests.spawn(async move {
-                        attend(Box::pin(served), guest, stranger, &outside).await;
+                        attend(Box::pin(served), guest, stranger, &both).await;
                         drop(permit);
                     });
                 }
@@ -287,9 +287,9 @@ fn http(runner: Runner) -> Builder<Runner> {
 /// A connection that is served until it ends.
 type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Serves a connection: outside, as long as it is a stranger's.
-async fn attend(served: Served, guest: Arc<Guest>, stranger: Place, rooms: &Rooms) {
-    let heard = rooms.outside.spawn(hear(served, Arc::clone(&guest), stranger));
+/// Serves a connection: where strangers are heard, as long as it is a stranger's.
+async fn attend(served: Served, guest: Arc<Guest>, stranger: Place, runtimes: &Runtimes) {
+    let heard = runtimes.for_strangers.spawn(hear(served, Arc::clone(&guest), stranger));
     match AbortOnDropHandle::new(heard).await {
         Ok(None) => {}
         Ok(Some(served)) => tokio::select! {

@@ -28,9 +28,9 @@ impl Strangers {
     }
 
     /// Where to run what a stranger sends. To be called where the rest of the master runs.
-    pub(super) fn rooms(&self) -> Option<Rooms> {
-        let outside = self.0.as_ref()?.handle().clone();
-        Some(Rooms { outside, inside: Handle::current() })
+    pub(super) fn runtimes(&self) -> Option<Runtimes> {
+        let for_strangers = self.0.as_ref()?.handle().clone();
+        Some(Runtimes { for_strangers, for_known: Handle::current() })
     }
 }
 
@@ -45,15 +45,15 @@ impl Drop for Strangers {
 
 /// Before and behind the door.
 #[derive(Clone, Debug)]
-pub(super) struct Rooms {
-    pub(super) outside: Handle,
-    inside: Handle,
+pub(super) struct Runtimes {
+    pub(super) for_strangers: Handle,
+    for_known: Handle,
 }
 
 /// Runs the requests of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Runner {
-    pub(super) rooms: Rooms,
+    pub(super) runtimes: Runtimes,
     pub(super) guest: Arc<Guest>,
 }
 
@@ -63,7 +63,11 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        let room = if self.guest.is_known() { &self.rooms.inside } else { &self.rooms.outside };
-        room.spawn(future);
+        let runtime = if self.guest.is_known() {
+            &self.runtimes.for_known
+        } else {
+            &self.runtimes.for_strangers
+        };
+        runtime.spawn(future);
     }
 }

@@ -1,8 +1,8 @@
 //! Starvation cannot last: who sits on offers, or declines them turn after turn, is served after all others for a while.
 //!
-//! An offer that runs out unanswered is a strike; so is a turn that declines offers and launches nothing. With each strike
-//! the while doubles; one launch clears all. An offer runs out sooner while somebody waits who could use it. The bound is
-//! in `docs/decisions/0011-starvation-cannot-last.md`.
+//! An offer that runs out unanswered is a strike; so is a turn that declines offers, or accepts some for nothing, and
+//! launches nothing. With each strike the while doubles; one launch clears all. An offer runs out sooner while
+//! somebody waits who could use it. The bound is in `docs/decisions/0011-starvation-cannot-last.md`.
 
 use super::Leader;
 use super::deadlines::Deadline;
