@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tepui_agent_core::{Agent, Effect, Effects, Input, Logs, Profile, Record, Snapshot};
-use tepui_journal::{Journal, Recovered};
+use tepui_journal::{Journal, JournalError, Recovered};
 use tepui_proto::control::AgentMessage;
 use tepui_proto::limits;
 use tepui_transport::{CloseCode, Dialer, Identity, PeerIdentity, PeerRole};
@@ -134,7 +134,9 @@ impl Driver {
         let dialer = sessions.dialer.clone();
         let mut keeper = JoinSet::new();
         keeper.spawn(sessions.keep());
-        let mut turning = Turning { agent, journal, clock, rooms, effects, facts, unsynced };
+        let snapshot_at = SNAPSHOT_BYTES;
+        let mut turning =
+            Turning { agent, journal, clock, rooms, effects, facts, unsynced, snapshot_at };
         let ended = turning.turn(&mut inbox, shutdown).await;
         turning.stop(inbox, keeper, &dialer).await;
         ended
@@ -160,6 +162,21 @@ struct Turning {
     effects: Effects,
     facts: VecDeque<Input>,
     unsynced: Vec<Vec<u8>>,
+    /// The journal's growth after which the next snapshot is taken.
+    snapshot_at: u64,
+}
+
+/// When to take the next snapshot, after what became of the last, at which the journal had grown so much. Without room
+/// there is none for now: all is in the log, and a restart has more to read.
+fn next_snapshot(size: u64, taken: Result<(), JournalError>) -> Result<u64, JournalError> {
+    match taken {
+        Ok(()) => Ok(SNAPSHOT_BYTES),
+        Err(error @ JournalError::Full { .. }) => {
+            tracing::error!("no snapshot for now: {error}");
+            Ok(size + SNAPSHOT_BYTES / 4)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl Turning {
@@ -234,9 +251,11 @@ impl Turning {
                 |order| rooms.perform(order, facts),
             )?;
         }
-        if self.journal.size_since_snapshot() > SNAPSHOT_BYTES {
+        let size = self.journal.size_since_snapshot();
+        if size > self.snapshot_at {
             let last = self.journal.next_index().saturating_sub(1);
-            self.journal.snapshot(last, &self.agent.snapshot().encode()?)?;
+            let taken = self.journal.snapshot(last, &self.agent.snapshot().encode()?);
+            self.snapshot_at = next_snapshot(size, taken)?;
         }
         Ok(())
     }

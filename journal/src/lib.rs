@@ -3,7 +3,7 @@
 //! Owns its folder: a lock, `log/` (raft-engine), `snapshots/`. Never looks into a record, never continues after a
 //! failed write. Its one surprise: all calls are synchronous and run on the caller's thread (a batch is one write and
 //! one `fdatasync`, tens of microseconds to some milliseconds); give a journal a thread of its own, or use
-//! `spawn_blocking`.
+//! `spawn_blocking`. A snapshot may be written on another ([`SnapshotWriter`]).
 
 mod disk;
 #[cfg(test)]
@@ -15,7 +15,7 @@ mod snapshots;
 use crate::log::Log;
 use crate::snapshots::Snapshots;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,12 +76,12 @@ pub enum JournalError {
         last: u64,
     },
     /// There is no room for a snapshot. The journal is as before, and goes on.
-    #[error("there is no room for a snapshot of {bytes} bytes in `{}`", path.display())]
+    #[error("there is no room for a snapshot, of which {bytes} bytes were written, in `{}`", path.display())]
     Full {
         /// Where it should stand.
         path: PathBuf,
-        /// How many.
-        bytes: usize,
+        /// How many were written before that.
+        bytes: u64,
     },
     /// An earlier write failed. The journal must be opened again, which shows what is on disk.
     #[error("an earlier write of the journal failed")]
@@ -110,6 +110,7 @@ impl JournalError {
 
 pub use crate::log::LogError;
 pub use crate::room::Room;
+pub use crate::snapshots::{SnapshotWriter, WrittenSnapshot};
 
 /// What was on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -236,31 +237,51 @@ impl Journal {
     /// [`JournalError::Index`] and [`JournalError::Full`] change nothing. After any other error each later call fails.
     pub fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError> {
         self.check()?;
-        let (snapshot, last) = (self.snapshots.newest(), self.next_index - 1);
-        if index == snapshot && index > 0 {
+        if index == self.snapshots.newest() && index > 0 {
             return Ok(());
         }
+        let written =
+            self.begin_snapshot(index).and_then(|mut writer| match writer.write_all(bytes) {
+                Ok(()) => writer.finish(),
+                Err(error) => Err(writer.abandon(error)),
+            });
+        let written = written.inspect_err(|error| {
+            self.is_poisoned |= matches!(error, JournalError::File { .. });
+        })?;
+        self.install_snapshot(&written)
+    }
+
+    /// Begins a snapshot of the state after record `index`, to be written on any thread while this journal goes on; one
+    /// at a time. It is one once it is installed.
+    ///
+    /// # Errors
+    /// [`JournalError::Index`] if it would not be newer than the newest; [`JournalError::Full`].
+    pub fn begin_snapshot(&self, index: u64) -> Result<SnapshotWriter, JournalError> {
+        self.check()?;
+        let (snapshot, last) = (self.snapshots.newest(), self.next_index - 1);
         if index <= snapshot || index > last {
             return Err(JournalError::Index { index, snapshot, last });
         }
-        self.room.prepare(bytes.len() as u64);
-        let kept = self.snapshots.write(index, bytes);
-        let keep_after = kept.inspect_err(|error| {
-            self.is_poisoned = !matches!(error, JournalError::Full { .. });
-        })?;
+        // Records up to it were not measured one by one; an estimate is enough to know when to take the next one.
+        let each = self.size_since_snapshot / (last - snapshot).max(1);
+        let covers = self.size_since_snapshot - each * (last - index);
+        self.snapshots.begin(index, covers, &self.room)
+    }
+
+    /// Makes what was written the newest snapshot; drops older ones but one, and the records that the older one covers.
+    ///
+    /// # Errors
+    /// After any error each later call fails.
+    pub fn install_snapshot(&mut self, written: &WrittenSnapshot) -> Result<(), JournalError> {
+        self.check()?;
+        let kept = self.snapshots.install(written);
+        let keep_after = kept.inspect_err(|_failed| self.is_poisoned = true)?;
         if keep_after > 0 {
             let compacted = self.log.compact(keep_after);
             self.or_poison(compacted)?;
         }
         self.room.refill();
-        if index == last {
-            self.size_since_snapshot = 0;
-        } else {
-            // Records after the snapshot were not measured one by one; an estimate is enough to know when to take
-            // the next one.
-            let since = last - snapshot;
-            self.size_since_snapshot = self.size_since_snapshot / since.max(1) * (last - index);
-        }
+        self.size_since_snapshot = self.size_since_snapshot.saturating_sub(written.covers);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The name of the ballast in the journal's folder.
 const BALLAST: &str = "ballast";
@@ -25,8 +26,9 @@ pub struct Room {
     ballast: PathBuf,
     /// How large the ballast should be.
     wanted: u64,
-    /// How large it is.
+    /// How large it is; changed under the lock only.
     held: AtomicU64,
+    changing: Mutex<()>,
 }
 
 impl Room {
@@ -42,7 +44,12 @@ impl Room {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
-        let room = Self { ballast, wanted: ballast_bytes, held: AtomicU64::new(held) };
+        let room = Self {
+            ballast,
+            wanted: ballast_bytes,
+            held: AtomicU64::new(held),
+            changing: Mutex::default(),
+        };
         if held > room.wanted || room.free()? < MARGIN {
             room.release()?;
         }
@@ -75,6 +82,7 @@ impl Room {
 
     /// Before the journal writes so many bytes: gives the ballast up if they would not fit without.
     pub(crate) fn prepare(&self, bytes: u64) {
+        let _lock = self.lock();
         let needed = bytes.saturating_add(MARGIN);
         if self.held.load(Ordering::Relaxed) > 0 && self.free().is_ok_and(|free| free < needed) {
             match self.release() {
@@ -89,6 +97,7 @@ impl Room {
 
     /// Takes the ballast back, as soon as there is room for it and the journal's next writes.
     pub(crate) fn refill(&self) {
+        let _lock = self.lock();
         let held = self.held.load(Ordering::Relaxed);
         let missing = self.wanted.saturating_sub(held);
         let has_room = || self.free().is_ok_and(|free| free >= missing.saturating_add(2 * MARGIN));
@@ -103,6 +112,11 @@ impl Room {
                 self.release().ok();
             }
         }
+    }
+
+    /// The journal writes its log and a snapshot at once, and both want room.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make(&self) -> io::Result<()> {

@@ -1,18 +1,128 @@
 //! Snapshots: a file each, named by index, whole or not there, checked when it is read; the newest two are kept.
 //!
-//! A file is 40 bytes of head (magic, index, length, XXH3-128 of index, length, and body) and the body.
+//! A file is 40 bytes of head (magic, index, length, XXH3-128 of index, body, and length) and the body. It is written
+//! by whoever makes the state into bytes, on any thread ([`SnapshotWriter`]); only its name is given by the journal.
 
+use crate::room::Room;
 use crate::{JournalError, make_folder, sync_folder};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
-const MAGIC: [u8; 8] = *b"TEPUISN1";
+const MAGIC: [u8; 8] = *b"TEPUISN2";
 const HEAD_BYTES: usize = 40;
 /// How many are kept: the newest, and one in case it is damaged.
 const KEPT: usize = 2;
+/// After so many bytes of a snapshot it is seen to that there is room for as many more.
+const STEP: u64 = 4 << 20;
+
+/// A snapshot that is being written: beside those that are there, without the name of one. What is dropped before
+/// [`Self::finish`] was never there.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    index: u64,
+    path: PathBuf,
+    file: BufWriter<File>,
+    sum: Hasher,
+    bytes: u64,
+    room: Arc<Room>,
+    /// Bytes of log that it makes unneeded.
+    covers: u64,
+}
+
+/// A snapshot that is on disk whole, and has no name yet.
+#[derive(Debug)]
+pub struct WrittenSnapshot {
+    pub(crate) index: u64,
+    pub(crate) covers: u64,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl WrittenSnapshot {
+    /// How many bytes the state has.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl SnapshotWriter {
+    fn create(
+        path: PathBuf,
+        index: u64,
+        covers: u64,
+        room: Arc<Room>,
+    ) -> Result<Self, JournalError> {
+        room.prepare(STEP);
+        let open =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let started = open.and_then(|file| {
+            let mut file = BufWriter::with_capacity(256 << 10, file);
+            file.write_all(&[0; HEAD_BYTES])?;
+            Ok(file)
+        });
+        let file = started.map_err(|error| failed(&path, 0, error))?;
+        Ok(Self { index, path, file, sum: Hasher::new(index), bytes: 0, room, covers })
+    }
+
+    /// Writes what is left, and waits until all of it is on disk.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`], after which nothing is left of it; [`JournalError::File`].
+    pub fn finish(self) -> Result<WrittenSnapshot, JournalError> {
+        let Self { index, path, file, sum, bytes, covers, .. } = self;
+        let complete = || {
+            let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&sum.head(index, bytes))?;
+            file.sync_all()
+        };
+        complete().map_err(|error| failed(&path, bytes, error))?;
+        Ok(WrittenSnapshot { index, covers, path, bytes })
+    }
+
+    /// After a write that failed with this: what to tell, and nothing is left of the snapshot if the disk was full.
+    pub fn abandon(self, error: io::Error) -> JournalError {
+        let Self { path, file, bytes, .. } = self;
+        // What is left in the buffer is not wanted.
+        drop(file.into_parts());
+        failed(&path, bytes, error)
+    }
+}
+
+impl Write for SnapshotWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        if let Some(written) = bytes.get(..count) {
+            self.sum.update(written);
+        }
+        let before = self.bytes;
+        self.bytes += count as u64;
+        if before / STEP != self.bytes / STEP {
+            self.room.prepare(STEP);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// What became of a write: without room nothing is left, nobody has seen it, and what it stands for is in the log.
+fn failed(path: &Path, bytes: u64, error: io::Error) -> JournalError {
+    if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return JournalError::file(path, error);
+    }
+    // Without room for a name it never was.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => JournalError::file(path, error),
+        _ => JournalError::Full { path: path.to_owned(), bytes },
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Snapshots {
@@ -65,25 +175,23 @@ impl Snapshots {
         self.damaged.iter().copied().max().unwrap_or(0)
     }
 
-    /// Writes one, removes what is older than the one before it, and says up to which index no record is needed any
-    /// more: that of the older of two, 0 if there is but one.
-    pub(crate) fn write(&mut self, index: u64, bytes: &[u8]) -> Result<u64, JournalError> {
+    /// Begins one, which makes so many bytes of log unneeded.
+    pub(crate) fn begin(
+        &self,
+        index: u64,
+        covers: u64,
+        room: &Arc<Room>,
+    ) -> Result<SnapshotWriter, JournalError> {
+        let path = path_of(&self.folder, index).with_extension("new");
+        SnapshotWriter::create(path, index, covers, Arc::clone(room))
+    }
+
+    /// Gives one its name, removes what is older than the one before it, and says up to which index no record is needed
+    /// any more: that of the older of two, 0 if there is but one.
+    pub(crate) fn install(&mut self, written: &WrittenSnapshot) -> Result<u64, JournalError> {
+        let index = written.index;
         let path = path_of(&self.folder, index);
-        let beside = path.with_extension("new");
-        if let Err(error) = write_beside(&beside, index, bytes) {
-            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-                return Err(JournalError::file(&beside, error));
-            }
-            // Nobody has seen it, and what it stands for is in the log. Without room for a name it never was.
-            match fs::remove_file(&beside) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(JournalError::file(&beside, error));
-                }
-                _ => {}
-            }
-            return Err(JournalError::Full { path: beside, bytes: bytes.len() });
-        }
-        fs::rename(&beside, &path).map_err(|error| JournalError::file(&path, error))?;
+        fs::rename(&written.path, &path).map_err(|error| JournalError::file(&path, error))?;
         sync_folder(&self.folder)?;
         self.damaged.retain(|damaged| *damaged != index);
         self.whole.push(index);
@@ -121,14 +229,6 @@ fn list(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-fn write_beside(path: &Path, index: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(&head(index, bytes))?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 /// Reads one; none if it is not exactly what was written under this index.
 fn load(path: &Path, index: u64) -> io::Result<Option<Vec<u8>>> {
     let mut file = File::open(path)?;
@@ -138,18 +238,40 @@ fn load(path: &Path, index: u64) -> io::Result<Option<Vec<u8>>> {
     file.read_exact(&mut found)?;
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     file.read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| found == head(index, bytes)))
+    let mut sum = Hasher::new(index);
+    sum.update(&bytes);
+    Ok(Some(bytes).filter(|bytes| found == sum.head(index, bytes.len() as u64)))
 }
 
-fn head(index: u64, bytes: &[u8]) -> [u8; HEAD_BYTES] {
-    let (index, length) = (index.to_le_bytes(), (bytes.len() as u64).to_le_bytes());
-    let mut hasher = Xxh3::new();
-    hasher.update(&index);
-    hasher.update(&length);
-    hasher.update(bytes);
-    let sum = hasher.digest128().to_le_bytes();
-    let mut head = [0; HEAD_BYTES];
-    let parts = MAGIC.iter().chain(&index).chain(&length).chain(&sum);
-    head.iter_mut().zip(parts).for_each(|(place, byte)| *place = *byte);
-    head
+/// The checksum of a snapshot, as its bytes come.
+struct Hasher(Xxh3);
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
+    }
+}
+
+impl Hasher {
+    fn new(index: u64) -> Self {
+        let mut hasher = Xxh3::new();
+        hasher.update(&index.to_le_bytes());
+        Self(hasher)
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The head of a file, once all its bytes have come.
+    fn head(&self, index: u64, bytes: u64) -> [u8; HEAD_BYTES] {
+        let (index, length) = (index.to_le_bytes(), bytes.to_le_bytes());
+        let mut hasher = self.0.clone();
+        hasher.update(&length);
+        let sum = hasher.digest128().to_le_bytes();
+        let mut head = [0; HEAD_BYTES];
+        let parts = MAGIC.iter().chain(&index).chain(&length).chain(&sum);
+        head.iter_mut().zip(parts).for_each(|(place, byte)| *place = *byte);
+        head
+    }
 }

@@ -7,6 +7,7 @@
 mod clock;
 mod orders;
 mod recovery;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -106,6 +107,8 @@ pub(crate) struct Stats {
     pub(crate) inputs: u64,
     pub(crate) entries: u64,
     pub(crate) snapshots: u64,
+    /// Whether one is being written.
+    pub(crate) is_writing_snapshot: bool,
     /// Time spent in appends, all together.
     pub(crate) append_us: u64,
 }

@@ -147,3 +147,13 @@ fn no_order_is_carried_out_before_what_it_rests_on_is_on_disk() {
         assert_eq!(seen, whole[..before], "write {fails_at} failed");
     }
 }
+
+#[test]
+fn without_room_for_a_snapshot_an_agent_goes_on_and_tries_again_when_its_journal_has_grown() {
+    const MIB: u64 = 1 << 20;
+    let full = JournalError::Full { path: "snapshots".into(), bytes: 7 };
+    assert_eq!(next_snapshot(17 * MIB, Err(full)).unwrap(), 21 * MIB);
+    assert_eq!(next_snapshot(21 * MIB, Ok(())).unwrap(), 16 * MIB);
+    let failed = next_snapshot(17 * MIB, Err(JournalError::Poisoned));
+    assert!(matches!(failed, Err(JournalError::Poisoned)));
+}

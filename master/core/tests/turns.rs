@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use tepui_master_core::entry::of_modules;
+use tepui_master_core::state::FrozenError;
 use tepui_master_core::{
     ConnectionId, Effect, Effects, Entry, Input, Leader, ReplyBody, State, Ticket,
 };
@@ -394,6 +395,38 @@ fn the_log_applied_to_an_empty_state_gives_the_same_digest() {
     let restored = State::decode(&cluster.leader.state().encode().unwrap()).unwrap();
     assert_eq!(restored.digest(), replayed.digest());
     Leader::new(restored).check().unwrap();
+}
+
+#[test]
+fn a_frozen_state_stays_as_it_was_while_the_state_goes_on() {
+    let mut cluster = Cluster::new();
+    let (mark, offered) = cluster.offered();
+    let before = cluster.leader.state().encode().unwrap();
+    let frozen = cluster.leader.state().freeze();
+    let put = Call::Put { key: "k".into(), value: Some(b"v".to_vec()) };
+    cluster.answer(mark, vec![put, accept(vec![offered[0].id], vec![task("t1")])]);
+    let mut written = Vec::new();
+    frozen.write(&mut written).unwrap();
+    assert_eq!(written, before);
+    assert_ne!(cluster.leader.state().encode().unwrap(), before);
+    let digest = State::decode(&before).unwrap().recount_digest();
+    assert_eq!(State::decode(&written).unwrap().digest(), digest);
+}
+
+#[test]
+fn what_stops_a_snapshot_is_told() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = Cluster::new().leader.state().freeze().write(&mut Full).unwrap_err();
+    let FrozenError::Write(error) = error else { panic!("{error}") };
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
 
 #[test]

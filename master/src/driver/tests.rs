@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tepui_journal::JournalError;
 use tepui_master_core::allocator::Settings;
+use tepui_master_core::state::Frozen;
 use tepui_master_core::{Input, State, Ticket};
 use tepui_proto::Digest;
 use tokio::runtime::Runtime;
@@ -52,6 +53,8 @@ impl Watching {
 }
 
 impl Log for Watching {
+    type Written = u64;
+
     fn append(&mut self, records: &[Vec<u8>]) -> Result<u64, JournalError> {
         // All that is asked is in this batch, so nobody can have been told before this returns.
         assert_eq!(self.waiting.lock().unwrap().told(), 0, "told before it was written");
@@ -60,10 +63,22 @@ impl Log for Watching {
         Ok(self.records)
     }
 
-    fn snapshot(&mut self, index: u64, _bytes: &[u8]) -> Result<(), JournalError> {
+    fn snapshot_writer(
+        &self,
+        index: u64,
+    ) -> Result<impl FnOnce(&Frozen) -> Result<u64, DriverError> + Send + 'static, JournalError>
+    {
+        Ok(move |_: &Frozen| Ok(index))
+    }
+
+    fn install(&mut self, index: u64) -> Result<(), JournalError> {
         self.call()?;
         self.snapshot = index;
         Ok(())
+    }
+
+    fn bytes(_: &u64) -> u64 {
+        0
     }
 
     fn snapshot_index(&self) -> u64 {

@@ -6,11 +6,14 @@
 use super::clock::Clock;
 use super::orders::Orders;
 use super::recovery::Recovery;
+use super::snapshots::Snapshots;
 use super::{Command, DriverError, Query, Stats, View};
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
-use tepui_journal::{Journal, JournalError};
+use tepui_journal::JournalError;
 use tepui_master_core::allocator::Settings;
+use tepui_master_core::state::Frozen;
 use tepui_master_core::{Effects, Input, Leader};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -20,39 +23,32 @@ const BATCH: usize = 1_024;
 /// Bytes of entries after which no more commands are handled in a batch; the journal takes eight times as much, and
 /// one command and the turns that follow must still fit.
 const BATCH_BYTES: usize = 32 << 20;
-/// Bytes of log after which a snapshot is taken: what a restart has to play, at the most.
-const SNAPSHOT_BYTES: u64 = 64 << 20;
 /// A deadline that has passed is looked at again after this, so that nothing can make the loop spin.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What the loop needs of a journal: a seam for tests that let it fail, and for what several masters will agree through.
 pub(super) trait Log {
+    /// A snapshot that is written, and is not yet one.
+    type Written: fmt::Debug + Send + 'static;
+
     /// Writes and syncs a batch; says the index of its last record.
     fn append(&mut self, records: &[Vec<u8>]) -> Result<u64, JournalError>;
-    fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError>;
+    /// What writes the state after this record, on any thread.
+    fn snapshot_writer(
+        &self,
+        index: u64,
+    ) -> Result<
+        impl FnOnce(&Frozen) -> Result<Self::Written, DriverError> + Send + 'static,
+        JournalError,
+    >;
+    /// Makes it the newest snapshot.
+    fn install(&mut self, written: Self::Written) -> Result<(), JournalError>;
+    fn bytes(written: &Self::Written) -> u64;
     fn snapshot_index(&self) -> u64;
     fn size_since_snapshot(&self) -> u64;
 }
 
-impl Log for Journal {
-    fn append(&mut self, records: &[Vec<u8>]) -> Result<u64, JournalError> {
-        Self::append(self, records)
-    }
-
-    fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError> {
-        Self::snapshot(self, index, bytes)
-    }
-
-    fn snapshot_index(&self) -> u64 {
-        Self::snapshot_index(self)
-    }
-
-    fn size_since_snapshot(&self) -> u64 {
-        Self::size_since_snapshot(self)
-    }
-}
-
-pub(super) struct Loop<L> {
+pub(super) struct Loop<L: Log> {
     leader: Leader,
     journal: L,
     index: u64,
@@ -62,8 +58,7 @@ pub(super) struct Loop<L> {
     orders: Orders,
     changed: watch::Sender<u64>,
     stats: Stats,
-    /// Bytes of log after which the next snapshot is taken.
-    snapshot_at: u64,
+    snapshots: Snapshots<L>,
 }
 
 impl<L: Log> Loop<L> {
@@ -89,7 +84,7 @@ impl<L: Log> Loop<L> {
             orders,
             changed,
             stats: Stats::default(),
-            snapshot_at: SNAPSHOT_BYTES,
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -107,7 +102,10 @@ impl<L: Log> Loop<L> {
             goes_on = self.step()? && (!self.waiting.is_empty() || self.gather(&runtime));
         }
         self.orders.close_all();
-        self.snapshot()
+        self.snapshots.finish(&mut self.journal)?;
+        self.begin_snapshot()?;
+        self.snapshots.finish(&mut self.journal)?;
+        Ok(())
     }
 
     /// Waits for the first command or the next deadline, and takes what waits. False if nobody can send any more, which
@@ -174,10 +172,12 @@ impl<L: Log> Loop<L> {
         if has_changed {
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
-        self.answer(queries);
-        if self.journal.size_since_snapshot() > self.snapshot_at {
-            self.snapshot()?;
+        self.stats.snapshots += u64::from(self.snapshots.look(&mut self.journal)?);
+        if self.snapshots.is_due(&self.journal) {
+            self.begin_snapshot()?;
         }
+        self.stats.is_writing_snapshot = self.snapshots.is_running();
+        self.answer(queries);
         Ok(goes_on)
     }
 
@@ -212,25 +212,11 @@ impl<L: Log> Loop<L> {
         }
     }
 
-    fn snapshot(&mut self) -> Result<(), DriverError> {
+    fn begin_snapshot(&mut self) -> Result<(), DriverError> {
         if self.index <= self.journal.snapshot_index() {
             return Ok(());
         }
-        let begun = Instant::now();
-        let bytes = self.leader.state().encode().map_err(DriverError::Snapshot)?;
-        match self.journal.snapshot(self.index, &bytes) {
-            Ok(()) => self.snapshot_at = SNAPSHOT_BYTES,
-            // All is in the log; a restart has more to play.
-            Err(error @ JournalError::Full { .. }) => {
-                tracing::error!("no snapshot for now: {error}");
-                self.snapshot_at = self.journal.size_since_snapshot() + SNAPSHOT_BYTES / 4;
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.stats.snapshots += 1;
-        tracing::info!(index = self.index, bytes = bytes.len(), took = ?begun.elapsed(), "took a snapshot");
-        Ok(())
+        self.snapshots.begin(self.index, self.leader.state().freeze(), &self.journal)
     }
 }
 

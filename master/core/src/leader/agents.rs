@@ -164,7 +164,7 @@ impl Leader {
             } else if *number > hello.launch_mark && state == TaskState::Staging {
                 launches.extend(launch_message(
                     agent,
-                    self.state.frameworks.get(&key.framework),
+                    self.state.framework(key.framework),
                     key,
                     task,
                 ));

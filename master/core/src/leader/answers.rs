@@ -241,7 +241,7 @@ impl Leader {
     /// Sends what was launched, a message per agent.
     fn send_launches(&mut self, id: FrameworkId, launched: &[(AgentId, TaskId)], fx: &mut Effects) {
         let mut by_agent: BTreeMap<AgentId, Vec<Launch>> = BTreeMap::new();
-        let framework = self.state.frameworks.get(&id);
+        let framework = self.state.framework(id);
         for (agent_id, task) in launched {
             let key = TaskKey { framework: id, task: task.clone() };
             let (Some(agent), Some(task)) =

@@ -64,7 +64,7 @@ impl Leader {
             Some((id, _)) => (id, true),
             None => (self.state.last_framework.next(), false),
         };
-        let known = self.state.frameworks.get(&id);
+        let known = self.state.framework(id);
         let own = known.map_or(0, Framework::weight);
         let full = self.check_share(own, grows_by(known, &submission));
         let full = full.map_err(|message| Refusal::new(Code::LimitReached, message));

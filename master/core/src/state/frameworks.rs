@@ -8,6 +8,7 @@ use crate::entry::{Completed, Submission};
 use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::calls::Want;
 use tepui_proto::events::StartCause;
@@ -228,12 +229,12 @@ impl Framework {
 impl State {
     /// A framework by number.
     pub fn framework(&self, id: FrameworkId) -> Option<&Framework> {
-        self.frameworks.get(&id)
+        self.frameworks.get(&id).map(Arc::as_ref)
     }
 
     /// All of them, in order.
     pub fn frameworks(&self) -> impl Iterator<Item = (FrameworkId, &Framework)> {
-        self.frameworks.iter().map(|(id, framework)| (*id, framework))
+        self.frameworks.iter().map(|(id, framework)| (*id, &**framework))
     }
 
     /// The newest framework of that name.
@@ -252,7 +253,7 @@ impl State {
         id: FrameworkId,
         change: impl FnOnce(&mut Framework) -> T,
     ) -> Option<T> {
-        let framework = self.frameworks.get_mut(&id)?;
+        let framework = self.frameworks.get_mut(&id).map(Arc::make_mut)?;
         self.digest.remove(&framework.mark());
         self.bytes -= framework.weight();
         let result = change(framework);
@@ -302,7 +303,7 @@ impl State {
         framework.texts_bytes = framework.texts_anew();
         self.bytes += framework.weight();
         self.digest.add(&framework.mark());
-        self.frameworks.insert(id, framework);
+        self.frameworks.insert(id, Arc::new(framework));
         self.names.insert((submission.tenant.clone(), submission.name.clone()), id);
         self.last_framework = self.last_framework.max(id);
     }
@@ -332,7 +333,7 @@ impl State {
     /// Takes the instance off its agent; nothing is counted.
     pub(super) fn void_instance(&mut self, id: FrameworkId) {
         let now = self.now;
-        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        let Some(framework) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
         let Some(instance) = framework.instance.take() else { return };
         framework.next_cause = StartCause::NewLeader;
         framework.instance_ended_at = now;
@@ -349,7 +350,7 @@ impl State {
 
     pub(super) fn apply_instance_began(&mut self, id: FrameworkId, instance: Instance) {
         self.void_instance(id);
-        if let Some(holder) = self.frameworks.get(&id).and_then(Framework::holder) {
+        if let Some(holder) = self.frameworks.get(&id).and_then(|known| known.holder()) {
             // The leader has seen that the agent has it; an overdraft would be the books', not an error.
             let _balanced = self.ledger.take(
                 instance.agent,
@@ -394,7 +395,7 @@ impl State {
 
     pub(super) fn apply_moved(&mut self, id: FrameworkId, phase: FrameworkPhase, message: &str) {
         let now = self.now;
-        if self.frameworks.get(&id).is_none_or(Framework::has_ended) {
+        if self.framework(id).is_none_or(Framework::has_ended) {
             return;
         }
         if phase == FrameworkPhase::Ended {
@@ -428,13 +429,14 @@ impl State {
             framework.undigest_all(&mut self.digest);
             self.bytes -= framework.weight();
             self.retained -= framework.ended.len();
-            let name = (framework.submission.tenant, framework.submission.name);
+            let submission = &framework.submission;
+            let name = (submission.tenant.clone(), submission.name.clone());
             if self.names.get(&name) == Some(&id) {
                 self.names.remove(&name);
             }
         }
         for id in &self.ended_frameworks {
-            let Some(framework) = self.frameworks.get_mut(id) else { continue };
+            let Some(framework) = self.frameworks.get_mut(id).map(Arc::make_mut) else { continue };
             let ended = framework.ended_at.unwrap_or(self.now);
             if self.now.since(ended).0 > self.bounds.ended_state_ms {
                 self.bytes -= framework.weight();

@@ -8,6 +8,7 @@ mod agents;
 mod blobs;
 mod digest;
 mod frameworks;
+mod frozen;
 mod provisions;
 mod queue;
 mod tasks;
@@ -17,6 +18,7 @@ mod weight;
 pub use agents::Agent;
 pub use blobs::KeptBlob;
 pub use frameworks::{Framework, Instance};
+pub use frozen::{Frozen, FrozenError};
 pub use provisions::Provision;
 pub(crate) use queue::EVENT_BYTES;
 pub use queue::{Class, Count, Queue, Waiting};
@@ -30,6 +32,7 @@ use crate::policy::Policy;
 use digest::StateDigest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::{AgentId, Bundle, Digest, FrameworkId, TaskKey, Tenant, Term, Timestamp, limits};
 
@@ -102,7 +105,9 @@ pub struct State {
     pub(crate) term: Term,
     pub(crate) now: Timestamp,
     pub(crate) bounds: Bounds,
-    pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
+    /// Each shared with a snapshot that is being written, until it is changed.
+    #[serde(with = "frozen::shared")]
+    pub(crate) frameworks: BTreeMap<FrameworkId, Arc<Framework>>,
     /// The newest framework of that name.
     pub(crate) names: BTreeMap<(Tenant, String), FrameworkId>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
@@ -161,9 +166,9 @@ impl State {
         }
         let mut state: Self =
             postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
-        state.frameworks.values_mut().for_each(Framework::recount);
+        state.frameworks.values_mut().map(Arc::make_mut).for_each(Framework::recount);
         state.retained = state.frameworks.values().map(|framework| framework.ended.len()).sum();
-        state.bytes = state.frameworks.values().map(Framework::weight).sum();
+        state.bytes = state.frameworks.values().map(|framework| framework.weight()).sum();
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)
     }
@@ -366,7 +371,8 @@ impl State {
         for framework in self.frameworks.values() {
             framework.digest_all(&mut fresh);
         }
-        if self.bytes != self.frameworks.values().map(Framework::weight).sum::<usize>() {
+        if self.bytes != self.frameworks.values().map(|framework| framework.weight()).sum::<usize>()
+        {
             // As for the demand of a framework.
             fresh.add(&"the sum of what frameworks take is not kept");
         }

@@ -4,6 +4,7 @@ use super::State;
 use crate::entry::TaskChange;
 use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::{
     AgentId, Bundle, Digest, FrameworkId, LaunchNumber, Resources, Role, TaskId, TaskKey, TaskSpec,
@@ -70,7 +71,9 @@ impl State {
     /// Changes a task's status if the change is legal, and lets go of what an ended one held.
     pub(super) fn apply_change(&mut self, change: &TaskChange) {
         let (now, bound) = (self.now, self.bounds);
-        let Some(framework) = self.frameworks.get_mut(&change.framework) else { return };
+        let Some(framework) = self.frameworks.get_mut(&change.framework).map(Arc::make_mut) else {
+            return;
+        };
         let id = &change.status.task;
         let task = framework.tasks.get(id);
         if task.is_none_or(|task| !task.status.state.may_become(change.status.state)) {
@@ -116,7 +119,7 @@ impl State {
 
     /// Remembers an ended task, and forgets the oldest beyond the bounds: of its framework, and of all together.
     pub(super) fn retain_ended(&mut self, framework: FrameworkId, task: TaskId, weight: usize) {
-        let Some(record) = self.frameworks.get_mut(&framework) else { return };
+        let Some(record) = self.frameworks.get_mut(&framework).map(Arc::make_mut) else { return };
         self.bytes -= record.weight();
         record.ended_bytes += weight;
         record.ended.push_back(task.clone());
@@ -151,7 +154,7 @@ impl State {
 
     /// Forgets the task of a framework that ended first.
     fn forget_oldest(&mut self, id: FrameworkId) {
-        let Some(record) = self.frameworks.get_mut(&id) else { return };
+        let Some(record) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
         let before = record.weight();
         let Some(oldest) = record.ended.pop_front() else { return };
         self.retained -= 1;

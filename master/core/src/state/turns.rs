@@ -3,6 +3,7 @@
 use super::{Live, State, Task, Waiting};
 use crate::entry::{Demand, LaunchDecided, TimerChange, Turn};
 use crate::ledger::Holder;
+use std::sync::Arc;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::{FrameworkId, Reason, TaskState, TaskStatus, Usage};
 
@@ -116,7 +117,7 @@ impl State {
         let (now, bound) = (self.now, self.bounds);
         for (role, name, status) in &turn.refused_tasks {
             let status = TaskStatus { at: now, ..status.clone() };
-            let Some(framework) = self.frameworks.get_mut(&id) else { return };
+            let Some(framework) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
             if framework.tasks.contains_key(&status.task) {
                 // The identifier is taken: the update is told, the task that has it stays as it is.
                 self.with_framework(id, |framework| {
@@ -164,7 +165,7 @@ impl State {
     }
 
     fn apply_writes(&mut self, id: FrameworkId, turn: &Turn) {
-        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        let Some(framework) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
         self.bytes -= framework.weight();
         for (key, value) in &turn.writes {
             if let Some(old) = framework.keys.remove(key) {

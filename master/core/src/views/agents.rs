@@ -36,9 +36,10 @@ impl Leader {
             (false, true) => "away",
             (false, false) => "unreachable",
         };
-        let on_it = |framework: &&Framework| {
+        let on_it = |framework: &Framework| {
             framework.instance.as_ref().is_some_and(|instance| instance.agent == id)
         };
+        let frameworks = self.state.frameworks.values();
         let (max_tasks, has_room) = self.capacity_of(id).unzip();
         let unavailability = self.state.provision(id).and_then(|known| known.unavailability);
         Some(AgentView {
@@ -53,7 +54,7 @@ impl Leader {
             tasks: agent.launches.len() as u64,
             max_tasks: max_tasks.map(|most| most as u64),
             has_room,
-            schedulers: self.state.frameworks.values().filter(on_it).count() as u64,
+            schedulers: frameworks.filter(|framework| on_it(framework)).count() as u64,
             version: agent.version.clone(),
             mode: mode_name(self.state.mode(id)).to_owned(),
             unavailability: unavailability.map(|planned| MaintenanceSpec {

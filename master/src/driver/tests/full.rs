@@ -1,4 +1,4 @@
-//! The loop over a journal for whose snapshots there is no room.
+//! The loop over a journal whose snapshots take their time, are large, or find no room.
 
 use super::*;
 use std::thread::JoinHandle;
@@ -17,26 +17,53 @@ struct Disk {
     tries: usize,
     /// Indexes of the snapshots that were taken.
     taken: Vec<u64>,
+    /// How large a snapshot is.
+    snapshot_bytes: u64,
+    /// The next snapshot is written once something comes here.
+    gate: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 struct Small(Arc<Mutex<Disk>>);
 
 impl Log for Small {
+    /// Its index, and how large it is.
+    type Written = (u64, u64);
+
     fn append(&mut self, records: &[Vec<u8>]) -> Result<u64, JournalError> {
         let mut disk = self.0.lock().unwrap();
         disk.records += records.len() as u64;
         Ok(disk.records)
     }
 
-    fn snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), JournalError> {
+    fn snapshot_writer(
+        &self,
+        index: u64,
+    ) -> Result<
+        impl FnOnce(&Frozen) -> Result<Self::Written, DriverError> + Send + 'static,
+        JournalError,
+    > {
+        let disk = Arc::clone(&self.0);
+        Ok(move |_: &Frozen| {
+            let gate = disk.lock().unwrap().gate.take();
+            gate.inspect(|gate| gate.recv().unwrap());
+            let mut disk = disk.lock().unwrap();
+            disk.tries += 1;
+            if disk.is_full {
+                return Err(JournalError::Full { path: "snapshots".into(), bytes: 7 }.into());
+            }
+            Ok((index, disk.snapshot_bytes))
+        })
+    }
+
+    fn install(&mut self, (index, _bytes): Self::Written) -> Result<(), JournalError> {
         let mut disk = self.0.lock().unwrap();
-        disk.tries += 1;
-        if disk.is_full {
-            return Err(JournalError::Full { path: "snapshots".into(), bytes: bytes.len() });
-        }
         disk.taken.push(index);
         disk.size_since_snapshot = 0;
         Ok(())
+    }
+
+    fn bytes((_index, bytes): &Self::Written) -> u64 {
+        *bytes
     }
 
     fn snapshot_index(&self) -> u64 {
@@ -60,35 +87,58 @@ struct Running {
 
 impl Running {
     fn on_full_disk() -> Self {
-        let disk = Arc::new(Mutex::new(Disk { is_full: true, ..Disk::default() }));
+        Self::on(Disk { is_full: true, ..Disk::default() })
+    }
+
+    fn on(disk: Disk) -> Self {
+        let disk = Arc::new(Mutex::new(disk));
         let runtime = Runtime::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (driver, turn) = driven(&runtime, folder.path(), Small(Arc::clone(&disk)));
         let ended = std::thread::spawn(move || turn.run());
-        Self { runtime, driver, disk, ended, blobs: 0, _folder: folder }
+        let running = Self { runtime, driver, disk, ended, blobs: 0, _folder: folder };
+        // The batch in which the term begins is over.
+        running.look(|_| ());
+        running
     }
 
     /// Somebody tells a fact while the log is so large. Whoever does is answered, and whoever looks after that sees it.
     /// Says how often a snapshot was tried by then, and how many were taken.
     fn tell(&mut self, size_since_snapshot: u64) -> (usize, usize) {
+        let index = self.told(size_since_snapshot);
+        // Nothing is written any more.
+        while self.look(|view| view.stats.is_writing_snapshot) {
+            std::thread::yield_now();
+        }
+        let disk = self.disk.lock().unwrap();
+        assert!(index <= disk.records, "{index} of {}", disk.records);
+        (disk.tries, disk.taken.len())
+    }
+
+    fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&crate::driver::View<'_>) -> T + Send + 'static,
+    ) -> T {
+        self.runtime.block_on(self.driver.query(look)).unwrap()
+    }
+
+    /// The same, and what is being written is left to itself. Says the index of the fact.
+    fn told(&mut self, size_since_snapshot: u64) -> u64 {
         self.disk.lock().unwrap().size_since_snapshot = size_since_snapshot;
         self.blobs += 1;
         let digest = Digest([self.blobs; 32]);
         let (driver, records) = (&self.driver, self.disk.lock().unwrap().records);
-        let index = self.runtime.block_on(async {
-            let stored = |ticket| Input::BlobStored { ticket, digest, size_bytes: 1 };
-            let answer = driver.ask(std::time::Duration::from_mins(1), stored).await;
-            assert!(matches!(answer, Ok(ReplyBody::Done)), "{answer:?}");
-            // Its batch is over once another one has begun.
-            let look = move |view: &crate::driver::View<'_>| {
-                assert_eq!(view.leader.has_blob(&digest), Some(1));
-                view.index
-            };
-            driver.query(look).await.unwrap()
+        let stored = |ticket| Input::BlobStored { ticket, digest, size_bytes: 1 };
+        let limit = std::time::Duration::from_mins(1);
+        let answer = self.runtime.block_on(driver.ask(limit, stored));
+        assert!(matches!(answer, Ok(ReplyBody::Done)), "{answer:?}");
+        // Its batch is over once another one has begun.
+        let index = self.look(move |view| {
+            assert_eq!(view.leader.has_blob(&digest), Some(1));
+            view.index
         });
-        let disk = self.disk.lock().unwrap();
-        assert!(index > records && index <= disk.records, "{index} of {}", disk.records);
-        (disk.tries, disk.taken.len())
+        assert!(index > records, "{index}");
+        index
     }
 
     fn stop(self) -> Result<(), DriverError> {
@@ -128,4 +178,44 @@ fn a_master_that_stops_without_room_for_its_last_snapshot_stops_well() {
     let ended = running.stop();
     assert!(ended.is_ok(), "all is in the log: {ended:?}");
     assert_eq!(disk.lock().unwrap().tries, 1);
+}
+
+#[test]
+fn the_loop_goes_on_while_a_snapshot_is_written_and_what_came_meanwhile_is_not_in_it() {
+    let (open, gate) = std::sync::mpsc::channel();
+    let mut running = Running::on(Disk { gate: Some(gate), ..Disk::default() });
+    let first = running.told(SNAPSHOT + 1);
+    for _ in 0..3 {
+        // Answered, and there is no second one beside the first.
+        running.told(SNAPSHOT + 1);
+        assert!(running.look(|view| view.stats.is_writing_snapshot));
+    }
+    assert!(running.disk.lock().unwrap().taken.is_empty());
+    open.send(()).unwrap();
+    assert_eq!(running.tell(1), (1, 1));
+    assert_eq!(running.disk.lock().unwrap().taken, [first]);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_master_that_stops_waits_for_its_snapshot_and_takes_another_of_what_came_since() {
+    let (open, gate) = std::sync::mpsc::channel();
+    let mut running = Running::on(Disk { gate: Some(gate), ..Disk::default() });
+    let first = running.told(SNAPSHOT + 1);
+    let last = running.told(1);
+    let disk = Arc::clone(&running.disk);
+    let opens = std::thread::spawn(move || open.send(()).unwrap());
+    running.stop().unwrap();
+    opens.join().unwrap();
+    assert_eq!(disk.lock().unwrap().taken, [first, last]);
+}
+
+#[test]
+fn as_much_log_is_written_as_a_snapshot_is_large_before_the_next() {
+    const LARGE: u64 = 1_000 << 20;
+    let mut running = Running::on(Disk { snapshot_bytes: LARGE, ..Disk::default() });
+    assert_eq!(running.tell(SNAPSHOT + 1), (1, 1));
+    assert_eq!(running.tell(LARGE), (1, 1));
+    assert_eq!(running.tell(LARGE + 1), (2, 2));
+    running.stop().unwrap();
 }
