@@ -83,7 +83,7 @@ pub(crate) async fn follow_all(
     let watched = stream::iter(tasks.iter().enumerate())
         .map(|(at, task)| async move {
             let prefix = if many { format!("[{at}] ") } else { String::new() };
-            let view = watch(client, task, prefix).await?;
+            let view = watch_instance(client, (at, task), &prefix).await?;
             judge(&view).map(|code| (at, view, code))
         })
         .buffered(WATCHED)
@@ -180,6 +180,26 @@ async fn over(client: &Client, run: &str) {
             return;
         }
         tokio::time::sleep(PAUSE_MOST).await;
+    }
+}
+
+/// Logs and end of one instance: if its task never began, of the one that was launched in its place.
+async fn watch_instance(
+    client: &Client,
+    (at, first): (usize, &str),
+    prefix: &str,
+) -> Result<TaskView, CliError> {
+    let mut task = first.to_owned();
+    loop {
+        let view = watch(client, &task, prefix.to_owned()).await?;
+        if view.state != TaskState::Dropped {
+            return Ok(view);
+        }
+        let Some(run) = run_of(&task) else { return Ok(view) };
+        match Shown::get(client, run).await.ok().and_then(|shown| shown.task(at)) {
+            Some(next) if next != task => task = next,
+            _ => return Ok(view),
+        }
     }
 }
 

@@ -48,6 +48,11 @@ impl Shown {
         client.get(&["frameworks", FRAMEWORK, "http", "runs", run]).await
     }
 
+    /// The task that stands for an instance now.
+    pub(super) fn task(&self, instance: usize) -> Option<String> {
+        self.tasks.get(instance).map(|shown| shown.task.clone())
+    }
+
     /// Whether a task waits or runs.
     pub(super) fn is_under_way(&self, task: &str) -> bool {
         self.tasks.iter().any(|shown| shown.task == task && shown.is_under_way())

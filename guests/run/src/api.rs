@@ -151,9 +151,9 @@ impl RunSpec {
     }
 
     /// One instance's task.
-    pub fn task(&self, run: u64, instance: usize) -> Task {
-        let mut task =
-            Task::command(task_id(run, instance), self.module.as_str()).resources(self.each());
+    pub fn task(&self, run: u64, instance: usize, launch: u32) -> Task {
+        let id = task_id(run, instance, launch);
+        let mut task = Task::command(id, self.module.as_str()).resources(self.each());
         task.args.clone_from(&self.args);
         task.env.clone_from(&self.env);
         task.limits = Limits { fuel: self.fuel, wall_time: self.wall_ms, log_bytes: None };
@@ -183,18 +183,22 @@ impl RunSpec {
     }
 }
 
-/// The identifier of an instance's task.
-pub fn task_id(run: u64, instance: usize) -> String {
-    format!("r{run}-{instance}")
+/// The identifier of an instance's task; from the second launch on, which launch it is stands behind it.
+pub fn task_id(run: u64, instance: usize, launch: u32) -> String {
+    match launch {
+        0 | 1 => format!("r{run}-{instance}"),
+        launch => format!("r{run}-{instance}-{launch}"),
+    }
 }
 
-/// The run and the instance that a task's identifier names.
-pub fn instance_of(task: &str) -> Option<(u64, usize)> {
-    let (run, instance) = task.strip_prefix('r')?.split_once('-')?;
-    Some((run.parse().ok()?, instance.parse().ok()?))
+/// The run, the instance, and its launch that a task's identifier names.
+pub fn instance_of(task: &str) -> Option<(u64, usize, u32)> {
+    let (run, rest) = task.strip_prefix('r')?.split_once('-')?;
+    let (instance, launch) = rest.split_once('-').unwrap_or((rest, "1"));
+    Some((run.parse().ok()?, instance.parse().ok()?, launch.parse().ok()?))
 }
 
 /// Identifiers of all tasks of a run.
 pub fn task_ids(run: u64, instances: usize) -> Vec<String> {
-    (0..instances).map(|instance| task_id(run, instance)).collect()
+    (0..instances).map(|instance| task_id(run, instance, 1)).collect()
 }

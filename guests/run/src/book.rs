@@ -17,15 +17,27 @@ const ENDED_BYTES: usize = 1 << 20;
 const ACTIVE_BYTES: usize = 2 << 20;
 
 /// Where an instance is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Instance {
-    /// Not launched yet.
-    #[default]
-    Waiting,
-    /// Launched.
-    Launched,
-    /// Over: the state's word, and the exit code if it had one.
-    Ended(String, Option<i32>),
+    /// To be launched; it was so often, and never began.
+    Waiting(u32),
+    /// Launched; which launch it is.
+    Launched(u32),
+    /// Launched, and asked to stop; which launch it is.
+    Stopping(u32),
+    /// Over.
+    Ended(End),
+}
+
+/// How an instance ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The state's word.
+    pub state: String,
+    /// Which launch it was.
+    pub launch: u32,
+    /// If it had one.
+    pub exit_code: Option<i32>,
 }
 
 /// One run.
@@ -77,13 +89,12 @@ impl Run {
         names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Numbers of the instances that are to be launched.
-    pub fn waiting(&self) -> impl Iterator<Item = usize> {
-        self.instances
-            .iter()
-            .enumerate()
-            .filter(|(_, state)| **state == Instance::Waiting)
-            .map(|(number, _)| number)
+    /// Numbers of the instances that are to be launched, and how often they were.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.instances.iter().enumerate().filter_map(|(number, state)| match state {
+            Instance::Waiting(launches) => Some((number, *launches)),
+            _ => None,
+        })
     }
 }
 
@@ -142,7 +153,7 @@ impl Book {
 
     /// Records a new run and returns its number; none if there is no room for it.
     pub fn begin(&mut self, cx: &mut Cx, spec: RunSpec) -> Option<u64> {
-        let instances = vec![Instance::Waiting; usize::try_from(spec.instances).ok()?];
+        let instances = vec![Instance::Waiting(0); usize::try_from(spec.instances).ok()?];
         let run = Run::new(spec.key.clone(), Some(spec), instances);
         if self.active_bytes + run.bytes > ACTIVE_BYTES {
             return None;
@@ -169,6 +180,8 @@ impl Book {
         cx.put(&format!("got/{number}"), &run.instances);
         if run.waiting().next().is_none() {
             self.waiting.remove(&number);
+        } else {
+            self.waiting.insert(number);
         }
         if run.instances.iter().all(|state| matches!(state, Instance::Ended(..))) {
             self.end(cx, number);

@@ -2,21 +2,24 @@
 //!
 //! `POST /runs` takes a run on and answers once it is recorded, before anything is launched; a request with a key that
 //! was seen before gets the same answer and starts nothing. `GET /runs/N` tells how far it is. `DELETE /runs/N` stops
-//! it, also what has not begun. Tasks are `rN-I`, and none is tried again: whoever asked sees how it ended. A run that
-//! fits nowhere waits. It never completes.
+//! it, also what has not begun. Tasks are `rN-I`, and none that began is tried again: whoever asked sees how it ended. One
+//! that found its offer taken back, or its agent full, is launched again as `rN-I-2` and so on. A run that fits nowhere
+//! waits. It never completes.
 
 mod api;
 mod book;
 
 use api::{RunSpec, instance_of, refused, task_id, task_ids};
-use book::{Book, Instance};
-use tepui_sdk::{Cx, Offer, Remaining, Request, Scheduler, Start, TaskStatus, Want};
+use book::{Book, End, Instance};
+use tepui_sdk::{Cx, Offer, Remaining, Request, Scheduler, Start, TaskState, TaskStatus, Want};
 
 pub use api::{INSTANCES, Refused};
 pub use book::ENDED_RUNS;
 
 /// Runs for which wants are stated at a time; the rest waits its turn.
 const WANTS: usize = 500;
+/// Launches of an instance that never began, after which the last is its end.
+const LAUNCHES: u32 = 8;
 
 /// Remembers what durable state has too.
 #[derive(Debug, Default)]
@@ -46,12 +49,15 @@ impl Runs {
     fn show(&self, number: u64) -> Answer {
         let run = self.book.run(number).ok_or_else(|| unknown(number))?;
         let tasks = run.instances.iter().enumerate().map(|(instance, state)| {
-            let (state, exit_code) = match state {
-                Instance::Waiting => ("waiting", None),
-                Instance::Launched => ("launched", None),
-                Instance::Ended(state, exit_code) => (state.as_str(), *exit_code),
+            let (state, launch, exit_code) = match state {
+                Instance::Waiting(launches) => ("waiting", *launches + 1, None),
+                Instance::Launched(launch) | Instance::Stopping(launch) => {
+                    ("launched", *launch, None)
+                }
+                Instance::Ended(end) => (end.state.as_str(), end.launch, end.exit_code),
             };
-            serde_json::json!({ "task": task_id(number, instance), "state": state, "exit_code": exit_code })
+            let task = task_id(number, instance, launch);
+            serde_json::json!({ "task": task, "state": state, "exit_code": exit_code })
         });
         Ok((200, serde_json::json!({ "run": number, "tasks": tasks.collect::<Vec<_>>() })))
     }
@@ -60,10 +66,15 @@ impl Runs {
         let instances = self.book.run(number).ok_or_else(|| unknown(number))?.instances.clone();
         for (instance, state) in instances.into_iter().enumerate() {
             match state {
-                Instance::Waiting => {
-                    self.book.set(cx, number, instance, Instance::Ended("killed".to_owned(), None))
+                Instance::Waiting(launches) => {
+                    let end =
+                        End { state: "killed".to_owned(), launch: launches + 1, exit_code: None };
+                    self.book.set(cx, number, instance, Instance::Ended(end));
                 }
-                Instance::Launched => cx.kill(task_id(number, instance)),
+                Instance::Launched(launch) | Instance::Stopping(launch) => {
+                    cx.kill(task_id(number, instance, launch));
+                    self.book.set(cx, number, instance, Instance::Stopping(launch));
+                }
                 Instance::Ended(..) => {}
             }
         }
@@ -85,8 +96,9 @@ impl Runs {
     fn fill(&mut self, cx: &mut Cx, offer: &Offer, left: &mut Remaining, number: u64) -> bool {
         let Some(run) = self.book.run(number) else { return true };
         let Some(spec) = run.spec.clone() else { return true };
-        for instance in run.waiting().collect::<Vec<_>>() {
-            let task = spec.task(number, instance);
+        for (instance, launches) in run.waiting().collect::<Vec<_>>() {
+            let launch = launches + 1;
+            let task = spec.task(number, instance, launch);
             if !cx.has_room(&task) {
                 return false;
             }
@@ -94,10 +106,16 @@ impl Runs {
                 return true;
             }
             cx.accept(offer).launch(task).refuse_for(0);
-            self.book.set(cx, number, instance, Instance::Launched);
+            self.book.set(cx, number, instance, Instance::Launched(launch));
         }
         true
     }
+}
+
+/// Whether a task ended because its offer was gone, or its agent full: another offer may do.
+fn never_began(status: &TaskStatus) -> bool {
+    status.state == TaskState::Dropped
+        && matches!(status.reason.as_str(), "invalid-offer" | "cell-full")
 }
 
 fn unknown(number: u64) -> Refused {
@@ -110,10 +128,25 @@ impl Scheduler for Runs {
     }
 
     fn on_update(&mut self, cx: &mut Cx, status: TaskStatus) {
-        if let Some((number, instance)) = instance_of(&status.task).filter(|_| status.is_final()) {
-            let ended = Instance::Ended(status.state.as_str().to_owned(), status.exit_code);
-            self.book.set(cx, number, instance, ended);
-        }
+        let Some((number, instance, launch)) = instance_of(&status.task) else { return };
+        let known = self.book.run(number).and_then(|run| run.instances.get(instance));
+        let ended = || {
+            let state = status.state.as_str().to_owned();
+            Instance::Ended(End { state, launch, exit_code: status.exit_code })
+        };
+        let now = match known {
+            _ if !status.is_final() => return,
+            Some(Instance::Launched(at)) if *at == launch => {
+                if never_began(&status) && launch < LAUNCHES {
+                    Instance::Waiting(launch)
+                } else {
+                    ended()
+                }
+            }
+            Some(Instance::Stopping(at)) if *at == launch => ended(),
+            _ => return,
+        };
+        self.book.set(cx, number, instance, now);
     }
 
     fn on_offers(&mut self, cx: &mut Cx, offers: Vec<Offer>) {

@@ -129,3 +129,51 @@ fn ended_runs_are_forgotten_in_the_end() {
     assert_eq!(cluster.keys().iter().filter(|key| key.starts_with("run/")).count(), ENDED_RUNS);
     assert_eq!(cluster.keys().len(), 3 * ENDED_RUNS + 1);
 }
+
+#[test]
+fn what_never_began_is_launched_again_under_another_name_and_not_for_ever() {
+    let mut cluster = cluster();
+    post(&mut cluster, &body("k", 1));
+    cluster.step();
+    let dropped = |cluster: &mut FakeCluster, task: &str, reason: &str| {
+        cluster.end_task(task, tepui_sdk::TaskState::Dropped, reason, None).steps(3);
+        let request = cluster.request("GET", "/runs/1", "");
+        cluster.step();
+        answer(cluster, request).1["tasks"][0].clone()
+    };
+    let told = dropped(&mut cluster, "r1-0", "invalid-offer");
+    assert_eq!((told["task"].as_str(), told["state"].as_str()), (Some("r1-0-2"), Some("launched")));
+    cluster.drop_instance();
+    for launch in 2..LAUNCHES {
+        let told = dropped(&mut cluster, &format!("r1-0-{launch}"), "cell-full");
+        assert_eq!(told["task"], format!("r1-0-{}", launch + 1));
+    }
+    let told = dropped(&mut cluster, "r1-0-8", "invalid-offer");
+    assert_eq!((told["task"].as_str(), told["state"].as_str()), (Some("r1-0-8"), Some("dropped")));
+    assert_eq!(cluster.launched().len(), 8);
+}
+
+#[test]
+fn what_the_task_itself_is_wrong_about_is_not_tried_again() {
+    let mut cluster = cluster();
+    post(&mut cluster, &body("k", 1));
+    cluster.step();
+    let state = tepui_sdk::TaskState::Dropped;
+    cluster.end_task("r1-0", state, "module-unknown", None).steps(3);
+    assert_eq!(cluster.launched(), ["r1-0"]);
+    assert!(cluster.live().is_empty());
+}
+
+#[test]
+fn a_stopped_run_is_not_launched_again() {
+    let mut cluster = cluster();
+    post(&mut cluster, &body("k", 1));
+    cluster.step();
+    cluster.request("DELETE", "/runs/1", "");
+    cluster.end_task("r1-0", tepui_sdk::TaskState::Dropped, "invalid-offer", None).steps(5);
+    // The end came first, so it was launched again; that one is stopped.
+    assert!(cluster.live().is_empty());
+    let launched = cluster.launched().len();
+    cluster.steps(5);
+    assert_eq!(cluster.launched().len(), launched);
+}

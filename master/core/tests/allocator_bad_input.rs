@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_master_core::allocator::{
-    Accepts, Allocator, Ask, ConstraintError, Look, Settings, Site,
+    Accepts, Allocator, Ask, CheckedPatterns, ConstraintError, Look, Settings, Site,
 };
 use tepui_master_core::ledger::{Holder, Ledger};
 use tepui_master_core::policy::{Policy, PolicyError, RolePolicy, WEIGHT_MILLI_MAX};
@@ -261,7 +261,7 @@ fn matching(operand: &str) -> Constraint {
 }
 
 fn check_constraints(constraints: &[Constraint]) -> Result<(), ConstraintError> {
-    tepui_master_core::allocator::check_constraints(constraints, &mut BTreeSet::new())
+    tepui_master_core::allocator::check_constraints(constraints, &mut CheckedPatterns::new())
 }
 
 #[test]

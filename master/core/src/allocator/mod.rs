@@ -27,7 +27,7 @@ pub use explain::{Reason, Tally};
 pub use maintenance::InverseOffers;
 pub use share::Share;
 pub(crate) use sites::patterns;
-pub use sites::{ConstraintError, Site, check_constraints};
+pub use sites::{CheckedPatterns, ConstraintError, Site, check_constraints};
 pub(crate) use wants::fitting;
 
 use crate::ledger::{Holder, Ledger};

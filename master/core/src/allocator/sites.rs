@@ -291,13 +291,16 @@ pub(crate) fn patterns(constraints: &[Constraint]) -> impl Iterator<Item = &str>
     constraints.iter().filter(|c| is_regex(c.comparison)).map(|c| c.operand.as_str())
 }
 
-/// Checks constraints before they get anywhere. Regular expressions that were `seen` before were checked then.
+/// Regular expressions that were checked, and what came of it: each is compiled once to be checked, good or bad.
+pub type CheckedPatterns = BTreeMap<String, Result<(), ConstraintError>>;
+
+/// Checks constraints before they get anywhere. Regular expressions that were `checked` before are not compiled again.
 ///
 /// # Errors
 /// Says what is wrong with them.
 pub fn check_constraints(
     constraints: &[Constraint],
-    seen: &mut BTreeSet<String>,
+    checked: &mut CheckedPatterns,
 ) -> Result<(), ConstraintError> {
     if constraints.len() > limits::CONSTRAINTS {
         return Err(ConstraintError::Many(constraints.len()));
@@ -309,10 +312,13 @@ pub fn check_constraints(
         }
     }
     for operand in patterns(constraints) {
-        // A bad one is the last of its call, and the next call names it anew: so many calls, so many are compiled.
-        if !seen.contains(operand) {
-            compile(operand)?;
-            seen.insert(operand.to_owned());
+        match checked.get(operand) {
+            Some(known) => known.clone()?,
+            None => {
+                let verdict = compile(operand).map(drop);
+                checked.insert(operand.to_owned(), verdict.clone());
+                verdict?;
+            }
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use super::launches::{is_task_id, not_launched};
 use super::mind::Beginning;
 use super::starvation::Strike;
 use super::{Leader, Step, agents, cut};
+use crate::allocator::CheckedPatterns;
 use crate::effect::{Effect, Effects};
 use crate::entry::{Conversion, EntryKind, PooledTurn, TimerChange, Turn};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +43,10 @@ pub(super) struct Draft {
     pub(super) reconciled: BTreeSet<TaskId>,
     /// Whether all live tasks are to be told again.
     pub(super) recounts: bool,
-    /// Regular expressions that were compiled to be checked.
-    pub(super) patterns: BTreeSet<String>,
+    /// Regular expressions of its wants that were checked.
+    pub(super) patterns: CheckedPatterns,
+    /// How many of them were compiled for this answer.
+    pub(super) compiled: usize,
     /// Whether it declined offers.
     pub(super) has_declined: bool,
     /// Orders of this answer, performed once the turn is committed.
@@ -121,6 +124,7 @@ impl Leader {
             turn.launches.iter().map(|launch| (launch.agent, launch.spec.id.clone())).collect();
         let (wants, completed) =
             (turn.wants.is_some() || turn.suppressed.is_some(), turn.completed.is_some());
+        self.rest(step.now, id, draft.compiled);
         let timers = self.clear_timers(id, &turn.timers);
         if conversions.is_empty() && held.is_empty() {
             self.propose(step, EntryKind::TurnCommitted(Box::new(turn)));
@@ -232,7 +236,8 @@ impl Leader {
             kills: BTreeMap::new(),
             reconciled: BTreeSet::new(),
             recounts: false,
-            patterns: BTreeSet::new(),
+            patterns: CheckedPatterns::new(),
+            compiled: 0,
             has_declined: false,
             fx: Effects::default(),
         })

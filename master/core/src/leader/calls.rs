@@ -2,7 +2,7 @@
 
 use super::Leader;
 use super::answers::Draft;
-use crate::allocator::check_constraints;
+use crate::allocator::{CheckedPatterns, check_constraints, patterns};
 use crate::entry::{Completed, Demand, TimerChange};
 use std::collections::BTreeSet;
 use tepui_proto::calls::{Call, Outcome, Want};
@@ -120,7 +120,16 @@ impl Leader {
         let has_changed = before != wants.as_deref();
         let stated = wants.as_deref().filter(|_| has_changed).unwrap_or_default();
         let roles = &framework.submission.roles;
-        if let Err((code, message)) = check_wants(roles, stated, &mut draft.patterns) {
+        if has_changed && draft.patterns.is_empty() {
+            // What it wants already was checked when it said so.
+            let wants = framework.wants.iter().flatten();
+            let known = wants.flat_map(|want| patterns(&want.constraints));
+            draft.patterns.extend(known.map(|pattern| (pattern.to_owned(), Ok(()))));
+        }
+        let known = draft.patterns.len();
+        let verdict = check_wants(roles, stated, &mut draft.patterns);
+        draft.compiled += draft.patterns.len() - known;
+        if let Err((code, message)) = verdict {
             return draft.refuse(index, code, message);
         }
         if has_changed {
@@ -283,7 +292,7 @@ impl Missing {
 fn check_wants(
     roles: &[Role],
     wants: &[Want],
-    patterns: &mut BTreeSet<String>,
+    checked: &mut CheckedPatterns,
 ) -> Result<(), (&'static str, String)> {
     if wants.len() > limits::WANTS {
         return Err((
@@ -305,7 +314,7 @@ fn check_wants(
         if want.each.is_empty() && want.port_count == 0 {
             return Err(("want-empty", format!("want {} is for nothing", want.id)));
         }
-        check_constraints(&want.constraints, patterns)
+        check_constraints(&want.constraints, checked)
             .map_err(|error| ("constraint-invalid", format!("want {}: {error}", want.id)))?;
     }
     Ok(())

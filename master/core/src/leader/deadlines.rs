@@ -26,6 +26,8 @@ pub(super) enum Deadline {
     Request(RequestId),
     /// A scheduler may be placed again.
     Restart(FrameworkId),
+    /// A scheduler that made the leader work has rested.
+    Rested(FrameworkId),
     /// A turn's answer is late.
     Answer(FrameworkId, Incarnation, TurnNumber),
     /// An agent that is away should be back.
@@ -100,6 +102,10 @@ impl Leader {
                 }
                 Deadline::Restart(framework) => {
                     self.mind.unplaced.insert(framework);
+                }
+                Deadline::Rested(framework) => {
+                    self.mind.resting.remove(&framework);
+                    self.mind.touched.insert(framework);
                 }
                 Deadline::Answer(framework, incarnation, number) => {
                     self.on_answer_late(step, framework, (incarnation, number));

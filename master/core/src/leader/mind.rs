@@ -176,6 +176,8 @@ pub(crate) struct Mind {
     pub(super) stops: BTreeMap<FrameworkId, Option<TaskId>>,
     /// Tasks that were moved since this settling began.
     pub(super) moved: usize,
+    /// Schedulers that are given no turn for a while: see [`super::Leader::rest`].
+    pub(super) resting: BTreeSet<FrameworkId>,
 }
 
 impl Default for Mind {
@@ -218,6 +220,7 @@ impl Mind {
             kept_after: OfferId::default(),
             stops: BTreeMap::new(),
             moved: 0,
+            resting: BTreeSet::new(),
         }
     }
 

@@ -55,7 +55,9 @@ impl Leader {
             }
         }
         let mind = self.mind.framework(id);
-        if mind.new_requests.len() + mind.open_requests.len() >= limits::REQUESTS_WAITING {
+        let told = mind.hosted.as_ref().and_then(|hosted| hosted.in_flight.as_ref());
+        let told = told.map_or(0, |turn| turn.requests.len());
+        if mind.new_requests.len() + told + mind.open_requests.len() >= limits::REQUESTS_WAITING {
             let message = format!("{} requests to `{name}` wait already", limits::REQUESTS_WAITING);
             return Err(Refusal::new(Code::TooManyRequests, message));
         }

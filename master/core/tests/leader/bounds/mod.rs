@@ -6,6 +6,7 @@ mod history;
 mod meter;
 mod offers;
 mod pages;
+mod patterns;
 mod records;
 mod share;
 mod submissions;

@@ -131,6 +131,7 @@ fn different_regular_expressions_of_an_answer_are_few_and_each_is_small() {
     // One pattern in many wants is one pattern.
     let same = (0..600).map(|id| matching(id, "h.*t")).collect();
     stage.say(framework, vec![Call::Want(Some(same))]);
+    stage.pass(limits::PATTERN_REST_MS);
     assert_eq!(stage.refusals(framework), Vec::<String>::new());
     assert_eq!(
         stage.leader.state().framework(framework).unwrap().wants.as_ref().unwrap().len(),
@@ -138,6 +139,7 @@ fn different_regular_expressions_of_an_answer_are_few_and_each_is_small() {
     );
     for (pattern, word) in [("x".repeat(300), "300 bytes"), ("(a{90}){90}".to_owned(), "size")] {
         stage.say(framework, vec![Call::Want(Some(vec![matching(1, &pattern)]))]);
+        stage.pass(limits::PATTERN_REST_MS);
         let told = stage.inbox(framework).refusals.last().unwrap().clone();
         assert_eq!(told.code, "constraint-invalid");
         assert!(told.message.contains(word), "{}", told.message);

@@ -1,0 +1,72 @@
+//! What regular expressions cost the leader, who is made to wait for it.
+
+use crate::stage::{Stage, want};
+use tepui_proto::calls::{Comparison, Constraint, Want};
+use tepui_proto::{Call, FrameworkId, limits};
+
+/// Wants that name so many regular expressions, with this in each.
+fn wanting(role: &str, tag: &str, count: usize) -> Call {
+    let constraint = |n| Constraint {
+        attribute: "@hostname".into(),
+        comparison: Comparison::Matches,
+        operand: format!("{tag}{n}"),
+    };
+    let constraints = (0..count).map(constraint).collect();
+    Call::Want(Some(vec![Want { constraints, ..want(role, 1, 1_000) }]))
+}
+
+/// For how long a scheduler that has something to be told is given no turn, in milliseconds.
+fn waits(stage: &mut Stage, framework: FrameworkId) -> u64 {
+    stage.say_and_wait(framework);
+    let from = stage.now;
+    while stage.inbox(framework).mark.is_none() {
+        assert!(stage.now.since(from).0 <= limits::REST_MS_MAX, "it is never given a turn again");
+        stage.settle_at(1);
+    }
+    stage.rest();
+    stage.now.since(from).0
+}
+
+#[test]
+fn who_has_regular_expressions_compiled_waits_for_it_and_nobody_else_does() {
+    let mut stage = Stage::new();
+    stage.agent("a", 10_000);
+    let [one, two, other] = ["one", "two", "other"].map(|name| stage.framework(name, &[name]));
+    assert_eq!(waits(&mut stage, one), 0);
+    stage.say(one, vec![wanting("one", "a", 10)]);
+    assert_eq!(waits(&mut stage, other), 0);
+    assert_eq!(waits(&mut stage, one), 10 * limits::PATTERN_REST_MS);
+    // What it wants already was compiled before, and so was what stands in two wants of one answer.
+    let again = [wanting("one", "a", 9), wanting("one", "a", 10), wanting("one", "a", 9)];
+    stage.say(one, again.into());
+    assert_eq!(waits(&mut stage, one), 0);
+    // Those who do it at once share what there is.
+    stage.say(one, vec![wanting("one", "b", 10)]);
+    stage.say(two, vec![wanting("two", "b", 10)]);
+    assert_eq!(waits(&mut stage, two), 2 * 10 * limits::PATTERN_REST_MS);
+    assert_eq!(waits(&mut stage, one), 0);
+    assert_eq!(waits(&mut stage, other), 0);
+}
+
+#[test]
+fn who_has_bad_regular_expressions_compiled_waits_too_and_each_is_compiled_once() {
+    let mut stage = Stage::new();
+    stage.agent("a", 10_000);
+    let framework = stage.framework("one", &["x"]);
+    stage.say(framework, vec![wanting("x", "(", 1); 1_000]);
+    assert!(stage.refusals(framework).is_empty(), "it was given a turn");
+    assert_eq!(waits(&mut stage, framework), limits::PATTERN_REST_MS);
+    let told = stage.refusals(framework);
+    assert!(!told.is_empty() && told.iter().all(|code| code == "constraint-invalid"), "{told:?}");
+}
+
+#[test]
+fn the_more_agents_there_are_to_match_the_longer_a_scheduler_waits() {
+    let mut stage = Stage::new();
+    for n in 0..2 * limits::PATTERN_REST_AGENTS {
+        stage.agent(&format!("a{n}"), 1_000);
+    }
+    let framework = stage.framework("one", &["x"]);
+    stage.say(framework, vec![wanting("x", "h", 3)]);
+    assert_eq!(waits(&mut stage, framework), 3 * (limits::PATTERN_REST_MS + 2));
+}
