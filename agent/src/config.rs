@@ -92,6 +92,9 @@ impl AgentConfig {
         if self.masters.is_empty() {
             return wrong("masters", "there is none");
         }
+        if let Some(master) = self.masters.iter().find(|master| !is_address(master)) {
+            return wrong("masters", &format!("`{}` is not HOST:PORT", master.escape_debug()));
+        }
         if self.resources.ports.iter().any(|(first, last)| first > last) {
             return wrong("resources.ports", "a range ends before it begins");
         }
@@ -157,6 +160,12 @@ impl AgentConfig {
     }
 }
 
+/// `HOST:PORT`; whether there is such a host shows when it is dialled.
+fn is_address(text: &str) -> bool {
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +200,18 @@ mod tests {
         ] {
             let words = config(bad).check().unwrap_err().to_string();
             assert!(words.contains(word), "{bad}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_master_is_a_host_and_a_port() {
+        for good in ["localhost:1", "10.0.0.5:7421", "[::1]:7421"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in ["10.0.0.5", ":7421", "host:", "host:0", "host:99999", "https://host"] {
+            let masters = vec![bad.to_owned()];
+            let words = AgentConfig { masters, ..config("") }.check().unwrap_err().to_string();
+            assert!(words.contains(bad) && words.contains("HOST:PORT"), "{words}");
         }
     }
 }

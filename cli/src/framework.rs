@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::manifest::Manifest;
 use crate::out::{self, Format};
+use crate::run;
 use crate::run::kind::{self, Kind};
 use crate::units::shown_time;
 use crate::upload::{Upload, hash_all, upload_all};
@@ -142,6 +143,10 @@ pub(crate) fn checked(name: &str) -> Result<&str, CliError> {
 async fn submit(client: &Client, args: SubmitArgs) -> Result<(), CliError> {
     let manifest = Manifest::read(&args.dir)?;
     let name = manifest.name.clone();
+    if name == run::FRAMEWORK {
+        let taken = format!("`{name}` is the framework behind `tepui run`");
+        return Err(CliError::usage(taken).hint("give yours another name"));
+    }
     let view = submit_manifest(client, manifest)
         .await
         .map_err(|error| error.doing(format_args!("cannot submit `{name}`")))?;

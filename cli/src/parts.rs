@@ -166,8 +166,10 @@ fn ended_with(part: &str, code: &str, error: &dyn std::error::Error) -> CliError
 /// The stable code of what ended a master.
 fn code_of(error: &MasterError) -> &'static str {
     match error {
-        MasterError::File { .. } | MasterError::NoToken(_) => "master-io",
-        MasterError::Identity(_) => "identity",
+        MasterError::File { .. } | MasterError::NoToken(_) | MasterError::Reserve { .. } => {
+            "master-io"
+        }
+        MasterError::Identity(_) | MasterError::NotMaster(_) => "identity",
         MasterError::Blobs(_) => "blob-store",
         MasterError::Driver(DriverError::Journal(error)) => error.code(),
         MasterError::Driver(DriverError::Entry { .. } | DriverError::Snapshot(_)) => {

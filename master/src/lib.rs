@@ -31,7 +31,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tepui_proto::limits;
-use tepui_transport::{EndpointError, Identity, IdentityError};
+use tepui_proto::resources::Bytes;
+use tepui_transport::{EndpointError, Identity, IdentityError, PeerRole};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -90,6 +91,17 @@ pub enum MasterError {
     /// Its identity cannot be read.
     #[error("cannot read the master's identity")]
     Identity(#[from] IdentityError),
+    /// The certificate is not a master's.
+    #[error("the certificate is for {0}, and this is a master")]
+    NotMaster(String),
+    /// The reserve leaves nothing of the disk.
+    #[error("a reserve of {asked}, and the disk has {total}", asked = Bytes(*asked), total = Bytes(*total))]
+    Reserve {
+        /// What was asked for.
+        asked: u64,
+        /// What there is.
+        total: u64,
+    },
     /// Blobs cannot be kept.
     #[error("cannot keep blobs")]
     Blobs(#[from] OpenBlobsError),
@@ -115,9 +127,13 @@ where
     S: Future<Output = ()>,
 {
     let token = read_token(&config)?;
-    let identity = Identity::load(&config.identity)?;
+    let identity = identity(&config.identity)?;
     let failed = |source| MasterError::File { path: config.dir.clone(), source };
     make_private(&config.dir).map_err(failed)?;
+    let total = room::total(&config.dir).map_err(failed)?;
+    if let Some(asked) = config.disk_reserve.filter(|asked| *asked >= total) {
+        return Err(MasterError::Reserve { asked, total });
+    }
     let shares = Shares::claim();
     // Both addresses first: a master that is unreachable must not win a term.
     let (tcp, http) = http::listen(config.http)?;
@@ -130,8 +146,8 @@ where
     let blobs = Blobs::open(&config.dir.join("blobs"), room, shares)?;
     let (driver, mut ended) = driver::start(recovered, blobs.clone(), config.allocator.clone())?;
     let router = http::router(Services::new(driver.clone(), blobs.clone(), shares));
-    let quota = room::total(&config.dir).map_err(failed)? / limits::FRAMEWORK_OUTPUTS_PART;
-    let hub = Hub { driver: driver.clone(), blobs, quotas: Quotas::new(quota) };
+    let quotas = Quotas::new(total / limits::FRAMEWORK_OUTPUTS_PART);
+    let hub = Hub { driver: driver.clone(), blobs, quotas };
     ready(Addresses { http, quic });
     tracing::info!(%http, %quic, "the master is ready");
     let stopping = CancellationToken::new();
@@ -151,6 +167,16 @@ where
     let goodbye = async { tokio::join!(&mut served, listener.wait_idle()) };
     tokio::time::timeout(GOODBYE, goodbye).await.ok();
     stopped
+}
+
+/// A master's identity: dialers believe no other, and would try for ever.
+fn identity(path: &Path) -> Result<Identity, MasterError> {
+    let identity = Identity::load(path)?;
+    match identity.peer() {
+        Ok(peer) if peer.role == PeerRole::Master => Ok(identity),
+        Ok(peer) => Err(MasterError::NotMaster(peer.to_string())),
+        Err(error) => Err(MasterError::NotMaster(error.to_string())),
+    }
 }
 
 /// Makes a folder that only its owner may look into, and takes from others what an earlier version gave them: there are

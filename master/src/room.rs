@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tepui_journal::Room as JournalRoom;
 use tepui_proto::limits;
 
@@ -41,6 +41,8 @@ pub(crate) struct Room {
     reserve: u64,
     /// Bytes that were granted and are not written yet.
     granted: Arc<AtomicU64>,
+    /// Whether new work was refused when it was last asked for.
+    is_full: Arc<AtomicBool>,
 }
 
 /// What a reserve is made of: a ballast that is there at all times, and bytes that are not taken.
@@ -75,7 +77,7 @@ impl Reserve {
 
 impl Room {
     pub(crate) fn new(journal: Arc<JournalRoom>, reserve: Reserve) -> Self {
-        Self { journal, reserve: reserve.rest, granted: Arc::default() }
+        Self { journal, reserve: reserve.rest, granted: Arc::default(), is_full: Arc::default() }
     }
 
     /// Without a reserve, for tests of what stands on it.
@@ -102,7 +104,16 @@ impl Room {
     /// # Errors
     /// If not.
     pub(crate) fn check_work(&self) -> Result<(), DiskFull> {
-        self.check(self.reserve / 2)
+        let verdict = self.check(self.reserve / 2);
+        let is_full = verdict.is_err();
+        if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            if let Err(full) = verdict {
+                tracing::warn!("new work is refused: {full}");
+            } else {
+                tracing::info!("there is room on the disk again; new work is taken in");
+            }
+        }
+        verdict
     }
 
     /// What to say of a write for which there was no room.

@@ -120,7 +120,10 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> Result<ExitCode, CliE
     let module = provide_module(client, &args).await.map_err(doing)?;
     let inputs = provide_inputs(client, &args.inputs).await.map_err(doing)?;
     let request = request(&args, module, inputs)?;
-    let tasks = start(client, &request).await.map_err(doing)?;
+    let tasks = tokio::select! {
+        tasks = start(client, &request) => tasks.map_err(doing)?,
+        never = waiting::tell_start(client) => match never {},
+    };
     let files: Vec<PathBuf> = args.outputs.iter().map(|(_, file)| PathBuf::from(file)).collect();
     follow::follow_all(client, &tasks, &files).await.map_err(doing)
 }

@@ -9,8 +9,9 @@ use crate::error::CliError;
 use crate::out;
 use crate::units::parse_bundle;
 use serde::Deserialize;
+use std::convert::Infallible;
 use std::time::Duration;
-use tepui_proto::api::FrameworkExplanation;
+use tepui_proto::api::{AgentView, FrameworkExplanation, FrameworkView};
 
 /// How long a run may wait before anything is said of it.
 const FIRST: Duration = Duration::from_secs(5);
@@ -89,6 +90,37 @@ pub(super) async fn tell(client: &Client, tasks: &[String]) {
             }
         }
         tokio::time::sleep(NEXT).await;
+    }
+}
+
+/// Says on standard error why the `run` framework does not take a run on, for as long as it does not.
+pub(super) async fn tell_start(client: &Client) -> Infallible {
+    let mut said = String::new();
+    tokio::time::sleep(FIRST).await;
+    loop {
+        let agents = client.list::<AgentView>(&["agents"], &[]).await;
+        let view = client.get::<FrameworkView>(&["frameworks", FRAMEWORK]).await;
+        let told = view.map(|view| not_started(&view, &agents.unwrap_or_default()));
+        if let Ok(told) = told
+            && told != said
+        {
+            out::note(format_args!("note: the run is not taken on yet: {told}"));
+            said = told;
+        }
+        tokio::time::sleep(NEXT).await;
+    }
+}
+
+/// Why a framework does not answer.
+fn not_started(view: &FrameworkView, agents: &[AgentView]) -> String {
+    let here = agents.iter().filter(|agent| agent.state == "connected").count();
+    if here == 0 {
+        return format!("of {} agents none is connected; see `tepui agent ls`", agents.len());
+    }
+    match &view.scheduler_agent {
+        Some(agent) => format!("its scheduler is on agent `{agent}`, and has not answered"),
+        None if view.message.is_empty() => "its scheduler is on no agent yet".to_owned(),
+        None => format!("its scheduler is on no agent: {}", view.message),
     }
 }
 

@@ -312,14 +312,13 @@ pub fn check_constraints(
         }
     }
     for operand in patterns(constraints) {
-        match checked.get(operand) {
-            Some(known) => known.clone()?,
-            None => {
-                let verdict = compile(operand).map(drop);
-                checked.insert(operand.to_owned(), verdict.clone());
-                verdict?;
-            }
+        if let Some(known) = checked.get(operand) {
+            known.clone()?;
+            continue;
         }
+        let verdict = compile(operand).map(drop);
+        checked.insert(operand.to_owned(), verdict.clone());
+        verdict?;
     }
     Ok(())
 }

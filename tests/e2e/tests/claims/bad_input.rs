@@ -140,6 +140,9 @@ fn a_bad_manifest_is_told_with_its_file_its_line_and_what_is_allowed() {
     }
     let empty = tempfile::tempdir().unwrap();
     assert_refused(&submit(&cluster, empty.path()), 2, &["tepui.toml"]);
+    // The framework of `tepui run` is not replaced by accident.
+    let run = Folder::new("run", "turn-100.wasm");
+    assert_refused(&submit(&cluster, run.written()), 2, &["behind `tepui run`", "another name"]);
     assert_eq!(cluster.json(&["framework", "ls"]), json!([]));
     assert_eq!(cluster.json(&["blob", "ls"]), json!([]));
 }

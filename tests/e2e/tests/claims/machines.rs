@@ -65,6 +65,68 @@ fn assert_wrong_identities_are_refused(folder: &Path) {
     }
 }
 
+/// A run that is asked for while no agent is there.
+fn assert_a_run_says_that_nobody_is_there(folder: &Path, module: &str) {
+    let words = ["--context", "context.toml", "run", module];
+    let mut run = Part(Program::new(tepui_program(), words).within(folder).spawn());
+    let mut stderr = BufReader::new(run.0.stderr.take().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    let reads = std::thread::spawn(move || {
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        tell.send(line).unwrap();
+    });
+    let said = told.recv_timeout(PATIENCE);
+    drop(run);
+    reads.join().unwrap();
+    let expected =
+        "note: the run is not taken on yet: of 1 agents none is connected; see `tepui agent ls`\n";
+    assert_eq!(said.as_deref(), Ok(expected));
+}
+
+#[test]
+fn parts_that_are_set_up_wrong_say_so_and_end() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    for words in [
+        "cluster init cluster",
+        "cluster identity master m1 --dir cluster --out m1.pem",
+        "cluster identity agent a1 --dir cluster --out a1.pem",
+    ] {
+        let _ran = tepui(&words.split(' ').collect::<Vec<_>>(), folder).good();
+    }
+    let master =
+        "master --dir master --http 127.0.0.1:0 --quic 127.0.0.1:0 --token-file cluster/token";
+    let agent = "agent --name a1 --dir agent --cpus 1";
+    for (part, rest, code, word) in [
+        (master, "--identity a1.pem", "identity", "the certificate is for agent `a1`"),
+        (
+            master,
+            "--identity m1.pem --disk-reserve 999TiB",
+            "master-io",
+            "a reserve of 1022976 GiB",
+        ),
+        (
+            agent,
+            "--identity m1.pem --master 127.0.0.1:1",
+            "identity",
+            "the certificate is for master `m1`",
+        ),
+        (
+            agent,
+            "--identity a1.pem --master 127.0.0.1",
+            "agent-config",
+            "`127.0.0.1` is not HOST:PORT",
+        ),
+    ] {
+        let words = part.split(' ').chain(rest.split(' ')).collect::<Vec<_>>();
+        let ran = tepui(&words, folder);
+        assert_eq!(ran.code, 1, "{rest}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("ended: {code}")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(word), "{}", ran.stderr);
+    }
+}
+
 #[test]
 fn a_cluster_is_set_up_by_the_words_of_the_manual_and_is_its_owners_alone() {
     let home = tempfile::tempdir().unwrap();
@@ -133,6 +195,7 @@ fn a_cluster_is_set_up_by_the_words_of_the_manual_and_is_its_owners_alone() {
         assert_eq!(bits(&path) & 0o077, 0, "{}", path.display());
     }
     agent.end();
+    assert_a_run_says_that_nobody_is_there(folder, &hello);
     master.0.stdout.take();
     master.end();
 }
