@@ -162,8 +162,19 @@ impl AgentConfig {
 
 /// `HOST:PORT`; whether there is such a host shows when it is dialled.
 fn is_address(text: &str) -> bool {
-    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = is_number && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = is_v6.map_or_else(
+        || {
+            !host.is_empty()
+                && !host.contains([':', '/', '[', ']'])
+                && !host.contains(char::is_whitespace)
+        },
+        |address| address.parse::<std::net::Ipv6Addr>().is_ok(),
+    );
+    is_host && is_port
 }
 
 #[cfg(test)]
@@ -208,7 +219,18 @@ mod tests {
         for good in ["localhost:1", "10.0.0.5:7421", "[::1]:7421"] {
             assert!(is_address(good), "{good}");
         }
-        for bad in ["10.0.0.5", ":7421", "host:", "host:0", "host:99999", "https://host"] {
+        for bad in [
+            "10.0.0.5",
+            ":7421",
+            "host:",
+            "host:0",
+            "host:99999",
+            "host:+1",
+            "::1:7421",
+            "a b:1",
+            "https://host",
+            "https://host:7421",
+        ] {
             let masters = vec![bad.to_owned()];
             let words = AgentConfig { masters, ..config("") }.check().unwrap_err().to_string();
             assert!(words.contains(bad) && words.contains("HOST:PORT"), "{words}");

@@ -17,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const BALLAST: &str = "ballast";
 /// Beside what is to be written: the rest of a file of the log, and what a file system wants for itself.
 const MARGIN: u64 = 32 << 20;
+/// Of a small disk, what a snapshot leaves to the log.
+const LOG_PART: u64 = 16;
 /// Files that have to be possible beside what others make: of the log, snapshots, and the ballast.
 const FILES: u64 = 1_024;
 
@@ -76,8 +78,7 @@ impl Room {
     /// # Errors
     /// If the disk does not say.
     pub fn total(folder: &Path) -> io::Result<u64> {
-        let disk = statvfs(folder)?;
-        Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
+        Ok(total(&statvfs(folder)?))
     }
 
     /// Before the journal writes so many bytes: gives the ballast up if they would not fit without.
@@ -93,6 +94,13 @@ impl Room {
                 Err(error) => tracing::error!("the ballast cannot be given up: {error}"),
             }
         }
+    }
+
+    /// Whether so many bytes could be written and the log still have room for its next writes.
+    pub(crate) fn has_room_beside_log(&self, bytes: u64) -> bool {
+        let Ok(disk) = self.disk() else { return true };
+        let for_log = MARGIN.min(total(&disk) / LOG_PART);
+        free(&disk) >= bytes.saturating_add(for_log)
     }
 
     /// Takes the ballast back, as soon as there is room for it and the journal's next writes.
@@ -146,6 +154,10 @@ impl Room {
     fn disk(&self) -> io::Result<StatVfs> {
         Ok(statvfs(self.ballast.parent().unwrap_or_else(|| Path::new(".")))?)
     }
+}
+
+fn total(disk: &StatVfs) -> u64 {
+    disk.f_blocks.saturating_mul(disk.f_frsize)
 }
 
 fn free(disk: &StatVfs) -> u64 {

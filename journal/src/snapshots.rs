@@ -95,21 +95,29 @@ impl SnapshotWriter {
 
 impl Write for SnapshotWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let step = |bytes: u64| bytes / STEP;
+        let after = self.bytes + bytes.len() as u64;
+        if step(self.bytes) != step(after) {
+            make_room(&self.room, STEP + bytes.len() as u64)?;
+        }
         let count = self.file.write(bytes)?;
         if let Some(written) = bytes.get(..count) {
             self.sum.update(written);
         }
-        let before = self.bytes;
         self.bytes += count as u64;
-        if before / STEP != self.bytes / STEP {
-            self.room.prepare(STEP);
-        }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Sees to it that so many bytes fit, and the log's next writes beside them: the loop goes on meanwhile, and must not be
+/// the one that finds the disk full.
+fn make_room(room: &Room, bytes: u64) -> io::Result<()> {
+    room.prepare(bytes);
+    if room.has_room_beside_log(bytes) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
 /// What became of a write: without room nothing is left, nobody has seen it, and what it stands for is in the log.

@@ -159,3 +159,32 @@ fn the_ballast_makes_room_for_a_snapshot_and_is_taken_back_once_there_is_some() 
     journal.append(&[vec![2; 1_000]]).unwrap();
     assert_eq!(ballast(), BALLAST);
 }
+
+#[test]
+fn a_snapshot_that_fills_the_disk_leaves_room_for_the_log_that_goes_on_beside_it() {
+    let Some(disk) = SmallDisk::mounted("size=128m") else { return };
+    let folder = disk.journal();
+    let (mut journal, _) = Journal::open(&folder).unwrap();
+    journal.append(&[vec![1; 1_000]]).unwrap();
+    let _other = disk.fill(40 * MIB);
+    let mut writer = journal.begin_snapshot(1).unwrap();
+    let room = Arc::clone(journal.room());
+    let writes = std::thread::spawn(move || {
+        loop {
+            if let Err(error) = writer.write_all(&vec![7; MIB / 4]) {
+                // Before anything is given back.
+                return (room.spare().unwrap(), writer.abandon(error));
+            }
+        }
+    });
+    let mut records = 1;
+    while !writes.is_finished() {
+        journal.append(&[vec![2; 1_000]]).unwrap();
+        records += 1;
+    }
+    let (spare, error) = writes.join().unwrap();
+    assert!(matches!(error, JournalError::Full { bytes, .. } if bytes > 16 << 20), "{error}");
+    assert!(spare >= 7 << 20, "{spare} bytes were left to the log");
+    drop(journal);
+    assert_eq!(Journal::open(&folder).unwrap().1.records.len(), records);
+}

@@ -353,13 +353,15 @@ pub const PATTERNS: usize = 32;
 pub const PATTERN_BYTES: usize = 256;
 /// Size of a compiled regular expression: it takes some microseconds to make (Mesos: 4 KB for RE2's).
 pub const PATTERN_COMPILED_BYTES: usize = 12 * KIB;
-/// How long a scheduler's next turn waits for each regular expression that it had compiled, times the number of those
-/// that wait so: at most one of them in so many milliseconds is made, some twenty times as long as it takes.
+/// How long a scheduler is given no turn for each regular expression that it had compiled, times the number of those that
+/// wait so: about one in so many milliseconds is made, some twenty times as long as it takes.
 pub const PATTERN_REST_MS: u64 = 2;
+/// After how long without any it is as if there had been none, and the others do not count.
+pub const REST_FORGOTTEN_MS: u64 = 60_000;
 /// A millisecond more for so many agents: it may be held against each.
 pub const PATTERN_REST_AGENTS: u64 = 50;
 /// The longest such wait.
-pub const REST_MS_MAX: u64 = 60_000;
+pub const REST_MS_MAX: u64 = 600_000;
 /// Refusals of one agent by one framework in one role, beyond which the one that ends first is forgotten.
 pub const FILTERS: usize = 8;
 /// How long a scheduler that has answered may keep an offer while others wait for one.

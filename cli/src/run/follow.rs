@@ -164,7 +164,11 @@ async fn stop_and_watch<T>(
 
 /// Whether a task of those that are watched had a sandbox.
 async fn has_any_run(client: &Client, tasks: &[String]) -> bool {
-    for task in tasks.iter().take(WATCHED) {
+    let run = tasks.first().and_then(|task| run_of(task)).unwrap_or_default();
+    let shown = Shown::get(client, run).await.ok();
+    for (at, first) in tasks.iter().enumerate().take(WATCHED) {
+        let task = shown.as_ref().and_then(|shown| shown.task(at));
+        let task = task.as_ref().unwrap_or(first);
         let view = client.get::<TaskView>(&["tasks", FRAMEWORK, task]).await;
         if view.is_ok_and(|view| has_run(&view)) {
             return true;
@@ -195,12 +199,26 @@ async fn watch_instance(
         if view.state != TaskState::Dropped {
             return Ok(view);
         }
-        let Some(run) = run_of(&task) else { return Ok(view) };
-        match Shown::get(client, run).await.ok().and_then(|shown| shown.task(at)) {
-            Some(next) if next != task => task = next,
-            _ => return Ok(view),
-        }
+        let Some(next) = next_task(client, at, &task).await else { return Ok(view) };
+        task = next;
     }
+}
+
+/// The task that was launched, or will be, in the place of one that was dropped; none if that was its end.
+async fn next_task(client: &Client, at: usize, task: &str) -> Option<String> {
+    let run = run_of(task)?;
+    for _ in 0..UNREACHED_MOST {
+        match Shown::get(client, run).await {
+            // Its framework has not heard of the end yet.
+            Ok(shown) if shown.is_under_way(task) => {}
+            Ok(shown) => return shown.task(at).filter(|next| next != task),
+            Err(error) if error.has_code("run-unknown") => return None,
+            // Its scheduler may be on its way to another agent.
+            Err(_) => {}
+        }
+        tokio::time::sleep(PAUSE_MOST).await;
+    }
+    None
 }
 
 /// Logs and end of one task.

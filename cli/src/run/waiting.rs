@@ -100,10 +100,12 @@ pub(super) async fn tell_start(client: &Client) -> Infallible {
     loop {
         let agents = client.list::<AgentView>(&["agents"], &[]).await;
         let view = client.get::<FrameworkView>(&["frameworks", FRAMEWORK]).await;
-        let told = view.map(|view| not_started(&view, &agents.unwrap_or_default()));
-        if let Ok(told) = told
-            && told != said
-        {
+        let Ok((view, agents)) = view.and_then(|view| Ok((view, agents?))) else {
+            tokio::time::sleep(NEXT).await;
+            continue;
+        };
+        let told = not_started(&view, &agents);
+        if told != said {
             out::note(format_args!("note: the run is not taken on yet: {told}"));
             said = told;
         }

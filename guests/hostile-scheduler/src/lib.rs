@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_sdk::bindings::exports::tepui::framework::scheduler::Guest;
 use tepui_sdk::wire::protocol::{
-    Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, Offer, Operation, Reservation,
+    Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, NewVolume, Offer, Operation, Reservation,
     Resources, Response, Start, Timer, Want,
 };
 use tepui_sdk::{Message, Task, TaskState, TaskStatus};
@@ -105,8 +105,16 @@ impl Plan {
 
     /// What the attack needs to run first; what else is offered is given back, or kept.
     fn launches(&mut self, offers: &[Offer]) -> Vec<Call> {
-        if self.mode == "keeps" {
-            return Vec::new();
+        match self.mode.as_str() {
+            "keeps" => return Vec::new(),
+            "empty" => return offers.iter().map(accept_nothing).collect(),
+            "volumes" => {
+                // One answer may make so many and no more; the rest comes again.
+                let mut offers = offers.iter();
+                let first = offers.next().map(|offer| self.volumes(offer));
+                return first.into_iter().chain(offers.map(accept_nothing)).collect();
+            }
+            _ => {}
         }
         let mut room = LAUNCHES;
         let mut accept = |offer: &Offer| {
@@ -168,6 +176,20 @@ impl Plan {
         }
     }
 
+    /// As much of an offer as may be made a volume, piece by piece; what is a volume already stays one.
+    fn volumes(&self, offer: &Offer) -> Call {
+        let disk = |disk_bytes| Resources { disk_bytes, ..Resources::default() };
+        let role = || self.role.clone();
+        let make = |n: u64| {
+            let (role, size) = (role(), 1 << 20);
+            let id = format!("v{}-{}-{n}", self.turn, offer.id);
+            Operation::CreateVolume(NewVolume { role, id, size_bytes: size, shared: false })
+        };
+        let reserve = Operation::Reserve(Reservation { role: role(), resources: disk(60 << 20) });
+        let operations = std::iter::once(reserve).chain((0..60).map(make)).collect();
+        Call::Accept(Acceptance { offers: vec![offer.id], operations, refuse_for: Some(0) })
+    }
+
     /// As many messages as may be, to those that run, one after the other.
     fn sends(&self) -> Vec<Call> {
         let data = vec![7; SENT_BYTES];
@@ -205,6 +227,12 @@ impl Plan {
     fn reserve(&self) -> Operation {
         Operation::Reserve(Reservation { role: self.role.clone(), resources: resources(1) })
     }
+}
+
+/// Takes an offer, does nothing with it, and would have it again at once.
+fn accept_nothing(offer: &Offer) -> Call {
+    let (offers, operations) = (vec![offer.id], Vec::new());
+    Call::Accept(Acceptance { offers, operations, refuse_for: Some(0) })
 }
 
 /// Offers that were never made.

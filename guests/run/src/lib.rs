@@ -135,6 +135,10 @@ impl Scheduler for Runs {
             Instance::Ended(End { state, launch, exit_code: status.exit_code })
         };
         let now = match known {
+            // It was asked to stop in the turn that launched it, and was not there yet.
+            Some(Instance::Stopping(at)) if *at == launch && status.state == TaskState::Running => {
+                return cx.kill(status.task);
+            }
             _ if !status.is_final() => return,
             Some(Instance::Launched(at)) if *at == launch => {
                 if never_began(&status) && launch < LAUNCHES {

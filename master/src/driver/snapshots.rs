@@ -7,9 +7,11 @@ use tepui_journal::{Journal, JournalError, WrittenSnapshot};
 use tepui_master_core::state::{Frozen, FrozenError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-/// Bytes of log after which a snapshot is taken: what a restart has to play, at the most. More if the last snapshot was
-/// larger, so that no more is written for snapshots than for the log.
+/// Bytes of log after which a snapshot is taken. More if the last snapshot was larger, so that no more is written for
+/// snapshots than for the log ...
 const SNAPSHOT_BYTES: u64 = 64 << 20;
+/// ... but no more than this: what a restart has to play, and what came while the last one was written.
+const SNAPSHOT_BYTES_MOST: u64 = 512 << 20;
 /// How far the thread stands back behind the loop.
 const NICE: i32 = 5;
 
@@ -60,17 +62,18 @@ impl<L: Log> Snapshots<L> {
             Err(error) => return self.put_off(error.into(), journal),
         };
         let (tell, done) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("tepui-snapshot".to_owned())
-            .spawn(move || {
-                if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        let started =
+            std::thread::Builder::new().name("tepui-snapshot".to_owned()).spawn(move || {
+                if let Err(error) = rustix::process::nice(NICE) {
                     tracing::warn!(%error, "the writer of snapshots cannot be made to stand back");
                 }
                 // Nobody listens only if the loop has ended with an error.
                 drop(tell.send(write(&state)));
-            })
-            .map_err(DriverError::Thread)?;
-        self.running = Some(Running { index, begun, done });
+            });
+        match started {
+            Ok(_thread) => self.running = Some(Running { index, begun, done }),
+            Err(error) => self.later(journal, 0, &format!("no thread is to be had: {error}")),
+        }
         Ok(())
     }
 
@@ -100,7 +103,7 @@ impl<L: Log> Snapshots<L> {
         };
         let bytes = L::bytes(&written);
         journal.install(written)?;
-        self.due_at = SNAPSHOT_BYTES.max(bytes);
+        self.due_at = bytes.clamp(SNAPSHOT_BYTES, SNAPSHOT_BYTES_MOST);
         if let Some(Running { index, begun, .. }) = running {
             tracing::info!(index, bytes, took = ?begun.elapsed(), "took a snapshot");
         }
@@ -109,12 +112,17 @@ impl<L: Log> Snapshots<L> {
 
     /// Without room there is none for now: all is in the log, and a restart has more to play.
     fn put_off(&mut self, error: DriverError, journal: &L) -> Result<(), DriverError> {
-        let DriverError::Journal(error @ JournalError::Full { .. }) = error else {
+        let DriverError::Journal(error @ JournalError::Full { bytes, .. }) = &error else {
             return Err(error);
         };
-        tracing::error!("no snapshot for now: {error}");
-        self.due_at = journal.size_since_snapshot() + SNAPSHOT_BYTES / 4;
+        self.later(journal, *bytes, &error.to_string());
         Ok(())
+    }
+
+    /// The next try is after as much log again as makes the bytes that were written in vain a small part.
+    fn later(&mut self, journal: &L, bytes: u64, why: &str) {
+        tracing::error!("no snapshot for now: {why}");
+        self.due_at = journal.size_since_snapshot() + (SNAPSHOT_BYTES / 4).max(bytes);
     }
 }
 

@@ -20,7 +20,7 @@ impl Strangers {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).max_blocking_threads(1).thread_name("tepui-door").enable_all();
         builder.on_thread_start(|| {
-            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            if let Err(error) = rustix::process::nice(NICE) {
                 tracing::warn!(%error, "strangers cannot be made to stand back");
             }
         });

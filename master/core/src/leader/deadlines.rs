@@ -103,10 +103,7 @@ impl Leader {
                 Deadline::Restart(framework) => {
                     self.mind.unplaced.insert(framework);
                 }
-                Deadline::Rested(framework) => {
-                    self.mind.resting.remove(&framework);
-                    self.mind.touched.insert(framework);
-                }
+                Deadline::Rested(framework) => self.on_rested(framework),
                 Deadline::Answer(framework, incarnation, number) => {
                     self.on_answer_late(step, framework, (incarnation, number));
                 }

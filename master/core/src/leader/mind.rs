@@ -91,6 +91,8 @@ pub(super) struct FrameworkMind {
     pub(super) struck_at: Timestamp,
     /// Until then it is served after all others.
     pub(super) demoted_until: Timestamp,
+    /// Until when it rested last: see [`super::Leader::rest`].
+    pub(super) rested: Option<Timestamp>,
     pub(super) lost_agents: BTreeSet<String>,
     /// Requests that it was not told of yet.
     pub(super) new_requests: VecDeque<Request>,
@@ -176,7 +178,7 @@ pub(crate) struct Mind {
     pub(super) stops: BTreeMap<FrameworkId, Option<TaskId>>,
     /// Tasks that were moved since this settling began.
     pub(super) moved: usize,
-    /// Schedulers that are given no turn for a while: see [`super::Leader::rest`].
+    /// Schedulers that are given no turn and no offers for a while: see [`super::Leader::rest`].
     pub(super) resting: BTreeSet<FrameworkId>,
 }
 

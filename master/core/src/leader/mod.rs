@@ -18,6 +18,7 @@ mod places;
 mod preempt;
 mod reports;
 mod requests;
+mod resting;
 mod roles;
 mod schedulers;
 mod starvation;

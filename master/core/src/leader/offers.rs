@@ -177,7 +177,7 @@ impl Leader {
                 accepts: accepts(framework.wants.as_deref()),
                 smallest: BTreeMap::new(),
                 wants: framework.wants.clone(),
-                is_active: self.mind.active.contains(&id),
+                is_active: self.mind.active.contains(&id) && !self.mind.resting.contains(&id),
             };
             self.mind.allocator.set_ask(id, &ask);
         }

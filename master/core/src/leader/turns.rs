@@ -36,20 +36,6 @@ impl Leader {
         }
     }
 
-    /// After an answer for which regular expressions were compiled, which others had to wait for: the next turn waits as
-    /// much longer as there are frameworks that do the same, and agents to hold them against, so that together they take
-    /// a small part of the leader's time.
-    pub(super) fn rest(&mut self, now: Timestamp, id: FrameworkId, compiled: usize) {
-        if compiled == 0 || !self.mind.resting.insert(id) {
-            return;
-        }
-        let agents = self.state.agents.len() as u64;
-        let each = limits::PATTERN_REST_MS + agents / limits::PATTERN_REST_AGENTS;
-        let rest = each * compiled as u64 * self.mind.resting.len() as u64;
-        let until = now.after(DurationMs(rest.min(limits::REST_MS_MAX)));
-        self.mind.deadlines.set(until, Deadline::Rested(id));
-    }
-
     fn send_turn(&mut self, step: &mut Step<'_>, id: FrameworkId) {
         let Some(hosted) = self.mind.frameworks.get(&id).and_then(|mind| mind.hosted.as_ref())
         else {

@@ -333,7 +333,8 @@ impl State {
     /// Takes the instance off its agent; nothing is counted.
     pub(super) fn void_instance(&mut self, id: FrameworkId) {
         let now = self.now;
-        let Some(framework) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
+        let known = self.frameworks.get_mut(&id).filter(|known| known.instance.is_some());
+        let Some(framework) = known.map(Arc::make_mut) else { return };
         let Some(instance) = framework.instance.take() else { return };
         framework.next_cause = StartCause::NewLeader;
         framework.instance_ended_at = now;
@@ -436,9 +437,13 @@ impl State {
             }
         }
         for id in &self.ended_frameworks {
-            let Some(framework) = self.frameworks.get_mut(id).map(Arc::make_mut) else { continue };
-            let ended = framework.ended_at.unwrap_or(self.now);
-            if self.now.since(ended).0 > self.bounds.ended_state_ms {
+            let (now, most) = (self.now, self.bounds.ended_state_ms);
+            let is_due = |framework: &&mut Arc<Framework>| {
+                let ended = framework.ended_at.unwrap_or(now);
+                !framework.keys.is_empty() && now.since(ended).0 > most
+            };
+            let due = self.frameworks.get_mut(id).filter(is_due);
+            if let Some(framework) = due.map(Arc::make_mut) {
                 self.bytes -= framework.weight();
                 for (key, value) in std::mem::take(&mut framework.keys) {
                     self.digest.remove(&("key", id, &key, &value));

@@ -22,7 +22,7 @@ pub enum FrozenError {
 pub struct Frozen(State);
 
 impl State {
-    /// As it is now. Takes time with the number of agents and blobs, but not of tasks and what frameworks keep.
+    /// As it is now. Takes time with the numbers of agents, blobs and live tasks, but not with what frameworks keep.
     pub fn freeze(&self) -> Frozen {
         // What is not written is not copied.
         Frozen(Self {
@@ -74,9 +74,11 @@ struct Kept<'a, W> {
 
 impl<W: io::Write> io::Write for Kept<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes).map_err(|error| {
+        let written = self.writer.write(bytes);
+        written.map_err(|error| {
             let kind = error.kind();
-            self.failed = Some(error);
+            // Who is interrupted writes again.
+            self.failed = Some(error).filter(|_| kind != io::ErrorKind::Interrupted);
             kind.into()
         })
     }

@@ -71,14 +71,13 @@ impl State {
     /// Changes a task's status if the change is legal, and lets go of what an ended one held.
     pub(super) fn apply_change(&mut self, change: &TaskChange) {
         let (now, bound) = (self.now, self.bounds);
-        let Some(framework) = self.frameworks.get_mut(&change.framework).map(Arc::make_mut) else {
-            return;
-        };
+        let Some(framework) = self.frameworks.get_mut(&change.framework) else { return };
         let id = &change.status.task;
         let task = framework.tasks.get(id);
         if task.is_none_or(|task| !task.status.state.may_become(change.status.state)) {
             return;
         }
+        let framework = Arc::make_mut(framework);
         self.digest.remove(&framework.mark());
         self.bytes -= framework.weight();
         let Some(task) = framework.tasks.get_mut(id) else { return };

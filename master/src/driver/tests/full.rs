@@ -2,7 +2,7 @@
 
 use super::*;
 use std::thread::JoinHandle;
-use tepui_master_core::ReplyBody;
+use tepui_master_core::{Leader, ReplyBody};
 
 /// How large the log grows before a snapshot, and before the next try if there was no room for it.
 const SNAPSHOT: u64 = 64 << 20;
@@ -17,6 +17,8 @@ struct Disk {
     tries: usize,
     /// Indexes of the snapshots that were taken.
     taken: Vec<u64>,
+    /// The last of them, as it was written.
+    written: Vec<u8>,
     /// How large a snapshot is.
     snapshot_bytes: u64,
     /// The next snapshot is written once something comes here.
@@ -43,7 +45,7 @@ impl Log for Small {
         JournalError,
     > {
         let disk = Arc::clone(&self.0);
-        Ok(move |_: &Frozen| {
+        Ok(move |state: &Frozen| {
             let gate = disk.lock().unwrap().gate.take();
             gate.inspect(|gate| gate.recv().unwrap());
             let mut disk = disk.lock().unwrap();
@@ -51,6 +53,8 @@ impl Log for Small {
             if disk.is_full {
                 return Err(JournalError::Full { path: "snapshots".into(), bytes: 7 }.into());
             }
+            disk.written.clear();
+            state.write(&mut disk.written).unwrap();
             Ok((index, disk.snapshot_bytes))
         })
     }
@@ -194,6 +198,9 @@ fn the_loop_goes_on_while_a_snapshot_is_written_and_what_came_meanwhile_is_not_i
     open.send(()).unwrap();
     assert_eq!(running.tell(1), (1, 1));
     assert_eq!(running.disk.lock().unwrap().taken, [first]);
+    let written = State::decode(&running.disk.lock().unwrap().written).unwrap();
+    let has = |number| Leader::new(written.clone()).has_blob(&Digest([number; 32])).is_some();
+    assert_eq!([1, 2, 3, 4].map(has), [true, false, false, false]);
     running.stop().unwrap();
 }
 
@@ -204,18 +211,27 @@ fn a_master_that_stops_waits_for_its_snapshot_and_takes_another_of_what_came_sin
     let first = running.told(SNAPSHOT + 1);
     let last = running.told(1);
     let disk = Arc::clone(&running.disk);
-    let opens = std::thread::spawn(move || open.send(()).unwrap());
-    running.stop().unwrap();
-    opens.join().unwrap();
+    let Running { runtime, driver, ended, .. } = running;
+    runtime.block_on(driver.send(Command::Stop)).unwrap();
+    // Once it has taken the order, it waits for the snapshot.
+    while driver.commands.capacity() < driver.commands.max_capacity() {
+        std::thread::yield_now();
+    }
+    open.send(()).unwrap();
+    ended.join().unwrap().unwrap();
     assert_eq!(disk.lock().unwrap().taken, [first, last]);
 }
 
 #[test]
-fn as_much_log_is_written_as_a_snapshot_is_large_before_the_next() {
-    const LARGE: u64 = 1_000 << 20;
+fn as_much_log_is_written_as_a_snapshot_is_large_before_the_next_up_to_a_bound() {
+    const LARGE: u64 = 300 << 20;
+    const MOST: u64 = 512 << 20;
     let mut running = Running::on(Disk { snapshot_bytes: LARGE, ..Disk::default() });
     assert_eq!(running.tell(SNAPSHOT + 1), (1, 1));
     assert_eq!(running.tell(LARGE), (1, 1));
+    running.disk.lock().unwrap().snapshot_bytes = 2 << 30;
     assert_eq!(running.tell(LARGE + 1), (2, 2));
+    assert_eq!(running.tell(MOST), (2, 2));
+    assert_eq!(running.tell(MOST + 1), (3, 3));
     running.stop().unwrap();
 }

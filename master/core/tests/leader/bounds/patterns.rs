@@ -40,11 +40,20 @@ fn who_has_regular_expressions_compiled_waits_for_it_and_nobody_else_does() {
     let again = [wanting("one", "a", 9), wanting("one", "a", 10), wanting("one", "a", 9)];
     stage.say(one, again.into());
     assert_eq!(waits(&mut stage, one), 0);
-    // Those who do it at once share what there is.
+    // Those who do it again share what there is; who does it for once does not wait for them.
     stage.say(one, vec![wanting("one", "b", 10)]);
     stage.say(two, vec![wanting("two", "b", 10)]);
+    assert_eq!(waits(&mut stage, two), 10 * limits::PATTERN_REST_MS);
+    assert_eq!(waits(&mut stage, one), 0);
+    stage.say(one, vec![wanting("one", "c", 10)]);
+    stage.say(two, vec![wanting("two", "c", 10)]);
     assert_eq!(waits(&mut stage, two), 2 * 10 * limits::PATTERN_REST_MS);
     assert_eq!(waits(&mut stage, one), 0);
+    // After a while it is as if nothing had been.
+    stage.pass(limits::REST_FORGOTTEN_MS);
+    stage.say(one, vec![wanting("one", "d", 10)]);
+    stage.say(two, vec![wanting("two", "d", 10)]);
+    assert_eq!(waits(&mut stage, two), 10 * limits::PATTERN_REST_MS);
     assert_eq!(waits(&mut stage, other), 0);
 }
 
@@ -69,4 +78,31 @@ fn the_more_agents_there_are_to_match_the_longer_a_scheduler_waits() {
     let framework = stage.framework("one", &["x"]);
     stage.say(framework, vec![wanting("x", "h", 3)]);
     assert_eq!(waits(&mut stage, framework), 3 * (limits::PATTERN_REST_MS + 2));
+}
+
+#[test]
+fn who_rests_is_offered_nothing_and_keeps_nothing_from_others() {
+    let mut stage = Stage::new();
+    let agent = stage.agent("a", 10_000);
+    let rests = stage.framework("rests", &["x"]);
+    let other = stage.framework("other", &["y"]);
+    stage.nothing(other);
+    stage.nothing(rests);
+    // Both want all that there is, and the first is the first in turn.
+    let matching = Constraint {
+        attribute: "@hostname".into(),
+        comparison: Comparison::Matches,
+        operand: ".*".into(),
+    };
+    let all = |role: &str| want(role, 1, 9_000);
+    stage
+        .say(rests, vec![Call::Want(Some(vec![Want { constraints: vec![matching], ..all("x") }]))]);
+    assert!(stage.held(rests).is_empty());
+    stage.wants(other, all("y"));
+    assert_eq!(stage.offer(other).agent.0, agent.0);
+    // Once it has rested, it is offered what the other gives back.
+    stage.nothing(other);
+    assert!(stage.held(rests).is_empty(), "it rests still");
+    stage.pass(limits::PATTERN_REST_MS);
+    assert_eq!(stage.held(rests).len(), 1);
 }

@@ -1,0 +1,38 @@
+//! Who made the leader work waits for it: for a while such a scheduler is given no turn and no offers.
+
+use super::Leader;
+use super::deadlines::Deadline;
+use tepui_proto::{DurationMs, FrameworkId, OfferId, Timestamp, limits};
+
+impl Leader {
+    /// After an answer for which regular expressions were compiled, which others had to wait for. Who does so again and
+    /// again waits as much longer as there are frameworks that do the same, and agents to hold them against, so that
+    /// together they take a small part of the leader's time.
+    pub(super) fn rest(&mut self, now: Timestamp, id: FrameworkId, compiled: usize) {
+        if compiled == 0 || !self.mind.resting.insert(id) {
+            return;
+        }
+        let agents = self.state.agents.len() as u64;
+        let each = limits::PATTERN_REST_MS + agents / limits::PATTERN_REST_AGENTS;
+        let others = self.mind.resting.len() as u64;
+        let mind = self.mind.framework(id);
+        let is_again = mind.rested.is_some_and(|at| now.since(at).0 < limits::REST_FORGOTTEN_MS);
+        let rest = each * compiled as u64 * if is_again { others } else { 1 };
+        let until = now.after(DurationMs(rest.min(limits::REST_MS_MAX)));
+        mind.rested = Some(until);
+        let untold: Vec<OfferId> = mind.new_offers.iter().copied().collect();
+        self.mind.deadlines.set(until, Deadline::Rested(id));
+        self.mind.asking.insert(id);
+        // What it cannot be told of is for others.
+        for offer in untold {
+            self.rescind(offer);
+        }
+    }
+
+    pub(super) fn on_rested(&mut self, id: FrameworkId) {
+        self.mind.resting.remove(&id);
+        self.mind.touched.insert(id);
+        self.mind.asking.insert(id);
+        self.mind.all_dirty = true;
+    }
+}
