@@ -110,7 +110,7 @@ fn pools(view: &Value) -> usize {
 fn submissions_of_many_names_are_written_down_and_nobody_waits_for_that() {
     const NAMES: usize = 3_000;
     /// Each is nearly a MiB of log, and of every snapshot after it.
-    const MANY: usize = 180;
+    const MANY: usize = 320;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::start(2);
     let scheduler = stored(&cluster, "hostile-scheduler.wasm");
