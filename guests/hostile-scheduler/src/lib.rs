@@ -158,6 +158,10 @@ impl Plan {
             "few-patterns" => {
                 vec![Call::Want(Some((0..32).map(|id| self.pattern(id, 1)).collect()))]
             }
+            "works" => {
+                work();
+                Vec::new()
+            }
             "timers" => (0..900).map(|n| Call::SetTimer(timer(n))).collect(),
             "sends" => self.sends(),
             "torments" => [self.sends(), self.kills()].concat(),
@@ -226,6 +230,14 @@ impl Plan {
 
     fn reserve(&self) -> Operation {
         Operation::Reserve(Reservation { role: self.role.clone(), resources: resources(1) })
+    }
+}
+
+/// Some 20 ms of a core.
+fn work() {
+    let mut number = 1_u64;
+    for step in 0..20_000_000_u64 {
+        number = std::hint::black_box(number.wrapping_mul(6_364_136_223_846_793_005) ^ step);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests stand outside of them here")]
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tepui_e2e::{Cluster, guest};
-use tepui_hostile::besieged;
+use tepui_hostile::{besieged, hostile, instances};
 
 /// More than the master of a small cluster ever takes.
 const MASTER_BYTES: u64 = 400 << 20;
@@ -83,6 +84,47 @@ fn spinners_with_all_the_memories_they_may_have_leave_room_for_others() {
             assert!(used < 30_000, "{ended}");
         }
     });
+}
+
+#[test]
+fn hundreds_of_spinners_leave_a_scheduler_that_works_its_share() {
+    const SPINNERS: u64 = 800;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::start_with(1, &["--memory", "8GiB", "--cpus", "4"]);
+    // Some 20 ms of work in each turn, one after the other.
+    let _ran = cluster.submit(hostile("works", "works").written()).good();
+    let turns = || {
+        let view = cluster.api().get("/frameworks/works");
+        view.get("turns").and_then(Value::as_u64).unwrap()
+    };
+    cluster
+        .api()
+        .wait("/frameworks/works", |view| view.get("turns").and_then(Value::as_u64) > Some(5));
+    let before = instances(&cluster, "works");
+    besieged(&cluster, MASTER_BYTES, || {
+        let path = guest("bad-task.wasm");
+        let words = ["run".as_ref(), path.as_os_str(), "--".as_ref(), "nonsense".as_ref()];
+        let _known = cluster.tepui(words);
+        let module = digest(&cluster, &path);
+        let tasks = begin(&cluster, &module, &["loop"], SPINNERS, 60_000);
+        cluster.api().wait("/frameworks/run", |view| {
+            view.pointer("/tasks/running").and_then(Value::as_u64) >= Some(SPINNERS * 9 / 10)
+        });
+        let (begun, first) = (Instant::now(), turns());
+        while begun.elapsed() < Duration::from_secs(5) {
+            cluster.api().get("/frameworks/works?wait=ended&timeout_ms=500");
+        }
+        let done = turns() - first;
+        // A tenth of a core is what it has booked: some 5 turns a second.
+        assert!(done >= 10, "{done} turns in 5 s");
+        let run = tasks.first().and_then(|task| task.trim_start_matches('r').split('-').next());
+        let path = format!("/frameworks/run/http/runs/{}", run.unwrap());
+        assert_eq!(cluster.api().ask(&Method::DELETE, &path, None).unwrap().status, 202);
+        for task in &tasks {
+            cluster.api().wait_final("run", task);
+        }
+    });
+    assert_eq!(instances(&cluster, "works"), before, "its scheduler was begun anew");
 }
 
 #[test]

@@ -1,11 +1,25 @@
 //! A committed turn: launches, kills, writes, timers, wants, and the events that it has seen, as one.
 
-use super::{Live, State, Task, Waiting};
+use super::{Framework, Live, State, Task, Waiting};
 use crate::entry::{Demand, LaunchDecided, TimerChange, Turn};
 use crate::ledger::Holder;
 use std::sync::Arc;
 use tepui_proto::api::FrameworkPhase;
 use tepui_proto::{FrameworkId, Reason, TaskState, TaskStatus, Usage};
+
+impl Framework {
+    /// A task that was launched, maybe for one of its wants.
+    fn begin_task(&mut self, task: Task, want: Option<u32>) {
+        self.live += 1;
+        self.live_bytes += task.live_weight().unwrap_or_default();
+        self.live_used = self.live_used.plus_scalars(&task.resources);
+        self.count(None, TaskState::Staging);
+        self.tasks.insert(task.status.task.clone(), task);
+        if let Some(want) = want {
+            self.launched_for(want);
+        }
+    }
+}
 
 impl State {
     pub(super) fn apply_turn(&mut self, turn: &Turn) {
@@ -13,6 +27,10 @@ impl State {
         if self.frameworks.get(&id).is_none_or(|framework| turn.number <= framework.turns) {
             return;
         }
+        let launched = turn.launches.iter();
+        let launched: Vec<(Task, Option<u32>)> =
+            launched.filter_map(|launch| self.take_for(id, launch)).collect();
+        // At once: what the digest has of a framework is made anew with each change.
         self.with_framework(id, |framework| {
             framework.turns = turn.number;
             framework.fuel = framework.fuel.saturating_add(turn.fuel);
@@ -24,10 +42,8 @@ impl State {
                 framework.phase = FrameworkPhase::Running;
             }
             framework.seen(&turn.seen);
+            launched.into_iter().for_each(|(task, want)| framework.begin_task(task, want));
         });
-        for launch in &turn.launches {
-            self.apply_launch(id, launch);
-        }
         self.apply_refused_tasks(id, turn);
         self.apply_kills(id, turn);
         self.apply_writes(id, turn);
@@ -61,9 +77,10 @@ impl State {
         });
     }
 
-    fn apply_launch(&mut self, id: FrameworkId, launch: &LaunchDecided) {
+    /// Takes what a task is launched on off its agent; the task, and the want that it answers.
+    fn take_for(&mut self, id: FrameworkId, launch: &LaunchDecided) -> Option<(Task, Option<u32>)> {
         let now = self.now;
-        let Some(agent) = self.agents.get(&launch.agent) else { return };
+        let agent = self.agents.get(&launch.agent)?;
         let task_id = launch.spec.id.clone();
         let task = Task {
             role: launch.role.clone(),
@@ -100,16 +117,7 @@ impl State {
             agent.launches.insert(launch.number, key);
         });
         self.digest.add(&task.mark(id));
-        self.with_framework(id, |framework| {
-            framework.live += 1;
-            framework.live_bytes += task.live_weight().unwrap_or_default();
-            framework.live_used = framework.live_used.plus_scalars(&task.resources);
-            framework.count(None, TaskState::Staging);
-            framework.tasks.insert(task_id, task);
-            if let Some(want) = launch.want {
-                framework.launched_for(want);
-            }
-        });
+        Some((task, launch.want))
     }
 
     /// Tasks that never ran are told and kept like ended ones.
