@@ -81,7 +81,7 @@ pub enum EntryKind {
         /// How many.
         size_bytes: u64,
     },
-    /// Nothing refers to these any more.
+    /// Nothing refers to these any more, and what frameworks that ended long ago wrote down goes with them.
     BlobsForgotten(Vec<Digest>),
     /// An agent compiled and linked a module as this kind.
     ModuleAccepted {

@@ -2,6 +2,7 @@
 
 use crate::world::{SCHEDULER, TASK};
 use tepui_master_core::entry::of_modules;
+use tepui_master_core::state::Frozen;
 use tepui_master_core::{Effect, Effects, Entry, Input, Leader, State};
 use tepui_proto::Timestamp;
 use tepui_proto::control::ModuleKind;
@@ -24,6 +25,8 @@ pub struct Master {
     pub log: Vec<Vec<u8>>,
     /// The newest snapshot, and how many records it holds.
     snapshot: Option<(usize, Vec<u8>)>,
+    /// One that is on its way: the state as it was, and after how many records.
+    writing: Option<(usize, Frozen)>,
 }
 
 impl Master {
@@ -32,7 +35,7 @@ impl Master {
         let modules = [(SCHEDULER, ModuleKind::Scheduler), (TASK, ModuleKind::CommandP1)];
         let entries = of_modules(modules.map(|(digest, kind)| (digest, Some(kind), 1)));
         let log = entries.iter().map(|entry| entry.encode().expect("an entry")).collect();
-        Self { leader: None, log, snapshot: None }
+        Self { leader: None, log, snapshot: None, writing: None }
     }
 
     /// The state that the first so many records of the log add up to.
@@ -47,11 +50,17 @@ impl Master {
         apply(state, &self.log[*records..])
     }
 
-    /// Takes a snapshot of what is committed.
+    /// Begins a snapshot of what is committed, or ends the one that was begun before, which knows nothing of what came
+    /// since.
     pub fn take_snapshot(&mut self) {
-        if let Some(leader) = &self.leader {
-            let bytes = leader.state().encode().expect("a state can be written");
-            self.snapshot = Some((self.log.len(), bytes));
+        let Some(leader) = &self.leader else { return };
+        match self.writing.take() {
+            None => self.writing = Some((self.log.len(), leader.state().freeze())),
+            Some((records, state)) => {
+                let mut bytes = Vec::new();
+                state.write(&mut bytes).expect("a state can be written");
+                self.snapshot = Some((records, bytes));
+            }
         }
     }
 
@@ -78,6 +87,7 @@ impl Master {
         leader.settle(Timestamp(now), &mut fx);
         if crash.is_some() {
             self.leader = None;
+            self.writing = None;
         }
         if crash == Some(Crash::BeforeCommit) {
             return (Vec::new(), Vec::new());

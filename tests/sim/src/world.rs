@@ -384,7 +384,7 @@ impl World {
             self.lose_all_links();
             let pause = self.chance.between(10, 3_000);
             self.agenda.at(self.now + pause, Event::MasterRestart);
-        } else if self.chance.in_a_million(5_000) {
+        } else if self.chance.in_a_million(10_000) {
             self.master.take_snapshot();
         }
     }

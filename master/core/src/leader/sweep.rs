@@ -21,6 +21,9 @@ impl Leader {
             step.now.since(record.at).0 > limits::BLOB_GRACE_MS && !referenced.contains(digest)
         });
         let unreferenced: Vec<Digest> = old.map(|(digest, _)| *digest).collect();
+        if unreferenced.is_empty() && !self.state.ended_with_old_keys(step.now).is_empty() {
+            self.propose(step, EntryKind::BlobsForgotten(Vec::new()));
+        }
         for some in unreferenced.chunks(limits::MOVES) {
             self.propose(step, EntryKind::BlobsForgotten(some.to_vec()));
             step.fx.orders.push(Effect::ForgetBlobs(some.to_vec()));

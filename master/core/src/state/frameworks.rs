@@ -436,21 +436,29 @@ impl State {
                 self.names.remove(&name);
             }
         }
-        for id in &self.ended_frameworks {
-            let (now, most) = (self.now, self.bounds.ended_state_ms);
-            let is_due = |framework: &&mut Arc<Framework>| {
+        self.forget_ended_keys();
+    }
+
+    /// Ended frameworks whose durable keys are not kept any longer.
+    pub(crate) fn ended_with_old_keys(&self, now: Timestamp) -> Vec<FrameworkId> {
+        let is_due = |id: &FrameworkId| {
+            self.frameworks.get(id).is_some_and(|framework| {
                 let ended = framework.ended_at.unwrap_or(now);
-                !framework.keys.is_empty() && now.since(ended).0 > most
-            };
-            let due = self.frameworks.get_mut(id).filter(is_due);
-            if let Some(framework) = due.map(Arc::make_mut) {
-                self.bytes -= framework.weight();
-                for (key, value) in std::mem::take(&mut framework.keys) {
-                    self.digest.remove(&("key", id, &key, &value));
-                }
-                framework.keys_bytes = 0;
-                self.bytes += framework.weight();
+                !framework.keys.is_empty() && now.since(ended).0 > self.bounds.ended_state_ms
+            })
+        };
+        self.ended_frameworks.iter().copied().filter(is_due).collect()
+    }
+
+    pub(super) fn forget_ended_keys(&mut self) {
+        for id in self.ended_with_old_keys(self.now) {
+            let Some(framework) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { continue };
+            self.bytes -= framework.weight();
+            for (key, value) in std::mem::take(&mut framework.keys) {
+                self.digest.remove(&("key", id, &key, &value));
             }
+            framework.keys_bytes = 0;
+            self.bytes += framework.weight();
         }
     }
 }

@@ -330,6 +330,7 @@ impl State {
             }
             self.forget_modules(*digest);
         }
+        self.forget_ended_keys();
     }
 
     fn forget_modules(&mut self, digest: Digest) {

@@ -182,12 +182,27 @@ fn durable_keys_of_an_ended_framework_go_after_a_while() {
     stage.say(framework, vec![put]);
     stop(&mut stage, "f");
     let keys = |stage: &Stage| stage.leader.state().framework(framework).unwrap().keys.len();
-    // They are looked at when another one ends.
+    // They are looked at when another one ends ...
     stage.pass(limits::ENDED_STATE_MS - 10_000);
     stop(&mut stage, "second");
     assert_eq!(keys(&stage), 1);
     stage.pass(20_000);
     stop(&mut stage, "third");
+    assert_eq!(keys(&stage), 0);
+    stage.check_copies();
+}
+
+#[test]
+fn durable_keys_of_an_ended_framework_go_though_nobody_else_ends() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    let put = Call::Put { key: "k".to_owned(), value: Some(vec![7; 1_000]) };
+    stage.say(framework, vec![put]);
+    stop(&mut stage, "f");
+    let keys = |stage: &Stage| stage.leader.state().framework(framework).unwrap().keys.len();
+    stage.pass(limits::ENDED_STATE_MS - 10_000);
+    assert_eq!(keys(&stage), 1);
+    // ... and by each sweep.
+    stage.pass(limits::BLOB_GRACE_MS / 6 + 20_000);
     assert_eq!(keys(&stage), 0);
     stage.check_copies();
 }
