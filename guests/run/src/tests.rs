@@ -175,3 +175,29 @@ fn a_run_that_is_stopped_while_it_waits_to_be_launched_again_is_over() {
     assert_eq!(answer(&cluster, request).1["tasks"][0]["state"], "killed");
     assert_eq!(cluster.launched(), ["r1-0"]);
 }
+
+#[test]
+fn what_a_run_that_waits_will_need_is_kept_until_it_has_ended() {
+    let mut cluster = cluster();
+    let huge = body("k", 1).replace("\"cpu_milli\":100", "\"cpu_milli\":100000");
+    let input =
+        format!(r#""inputs":[{{"source":"sha256:{}","path":"p"}}],"outputs""#, "CD".repeat(32));
+    post(&mut cluster, &huge.replace("\"outputs\"", &input));
+    cluster.steps(3);
+    let kept = |cluster: &FakeCluster| -> Vec<String> {
+        cluster
+            .keys()
+            .iter()
+            .filter(|key| key.starts_with("keep/"))
+            .map(|key| (*key).to_owned())
+            .collect()
+    };
+    let expected = ["ab", "cd"].map(|hex| format!("keep/sha256:{}/1", hex.repeat(32)));
+    assert_eq!(kept(&cluster), expected);
+    cluster.drop_instance();
+    cluster.steps(2);
+    assert_eq!(kept(&cluster), expected);
+    cluster.request("DELETE", "/runs/1", "");
+    cluster.steps(2);
+    assert!(kept(&cluster).is_empty());
+}

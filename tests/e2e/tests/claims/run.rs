@@ -1,8 +1,10 @@
 //! `tepui run`: a program that nobody built for Tepui behaves as it does at home.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
-use tepui_e2e::{Cluster, guest};
+use std::io::{BufRead as _, BufReader};
+use tepui_e2e::{Cluster, PATIENCE, Watched, guest};
 
 #[test]
 fn programs_of_both_previews_get_their_words_and_give_their_output_and_exit_code() {
@@ -89,4 +91,34 @@ fn a_request_that_is_sent_twice_starts_nothing_twice() {
     }
     let third = cluster.api().post("/frameworks/run/http/runs", &request);
     assert_eq!((third.status, &third.body, count()), (200, &one.body, 3));
+}
+
+#[test]
+fn a_run_that_waits_is_stopped_by_ctrl_c_and_by_sigterm_and_nothing_of_it_begins_later() {
+    let cluster = Cluster::start(1);
+    let hello = guest("hello.wasm").display().to_string();
+    let _known = cluster.tepui(["run", &hello]).good();
+    for (signal, run) in [(Signal::INT, 2), (Signal::TERM, 3)] {
+        let words = ["run", "--cpus", "64", &hello];
+        let mut child = cluster.program(words).spawn();
+        let stderr = child.stderr.take().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let reads = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                tell.send(line.unwrap()).unwrap();
+            }
+        });
+        let next = || told.recv_timeout(PATIENCE).unwrap();
+        assert!(
+            next().starts_with("note: the run waits for 64 cpus"),
+            "it does not say that it waits"
+        );
+        let watched = Watched::of(child.id());
+        watched.signal(signal);
+        assert!(watched.ended_within(PATIENCE));
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        reads.join().unwrap();
+        let shown = cluster.api().get(&format!("/frameworks/run/http/runs/{run}"));
+        assert_eq!(shown.pointer("/tasks/0/state"), Some(&json!("killed")), "{shown}");
+    }
 }
