@@ -90,13 +90,22 @@ impl AgentConfig {
             return wrong("name", &error.to_string());
         }
         if self.masters.is_empty() {
-            return wrong("masters", "there is none");
+            return wrong("master", "there is none");
         }
         if let Some(master) = self.masters.iter().find(|master| !is_address(master)) {
-            return wrong("masters", &format!("`{}` is not HOST:PORT", master.escape_debug()));
+            return wrong("master", &format!("`{}` is not HOST:PORT", master.escape_debug()));
         }
         if self.resources.ports.iter().any(|(first, last)| first > last) {
-            return wrong("resources.ports", "a range ends before it begins");
+            return wrong("ports", "a range ends before it begins");
+        }
+        if self.resources.cpu_milli == 0 {
+            return wrong("cpus", "nothing runs on none; at least 0.001");
+        }
+        if self.resources.memory_bytes < limits::TASK_MEMORY_BYTES_MIN {
+            let (have, least) = (self.resources.memory_bytes, limits::TASK_MEMORY_BYTES_MIN);
+            let words =
+                format!("{have} bytes are too few for any task; at least {least}, such as `1MiB`");
+            return wrong("memory", &words);
         }
         if let Err(what) = self.check_reserved() {
             return wrong("reserved", &what);
@@ -187,7 +196,12 @@ mod tests {
             dir: PathBuf::new(),
             masters: vec!["localhost:1".to_owned()],
             identity: None,
-            resources: ResourcesConfig { ports: vec![(80, 90)], ..ResourcesConfig::default() },
+            resources: ResourcesConfig {
+                cpu_milli: 1,
+                memory_bytes: 1 << 20,
+                ports: vec![(80, 90)],
+                ..ResourcesConfig::default()
+            },
             reserved: reserved.parse().unwrap(),
             attributes: BTreeMap::new(),
             domain: None,
@@ -235,5 +249,16 @@ mod tests {
             let words = AgentConfig { masters, ..config("") }.check().unwrap_err().to_string();
             assert!(words.contains(bad) && words.contains("HOST:PORT"), "{words}");
         }
+    }
+
+    #[test]
+    fn an_agent_offers_something() {
+        let with = |cpu_milli, memory_bytes| {
+            let resources = ResourcesConfig { cpu_milli, memory_bytes, ..config("").resources };
+            AgentConfig { resources, ..config("") }.check().map_err(|error| error.to_string())
+        };
+        assert!(with(1, 1 << 20).is_ok());
+        assert!(with(0, 1 << 20).unwrap_err().contains("`cpus`"));
+        assert!(with(1, 60).unwrap_err().contains("60 bytes are too few"));
     }
 }

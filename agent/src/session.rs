@@ -165,6 +165,7 @@ impl Sessions {
             for message in &messages {
                 match message {
                     MasterMessage::Welcome { .. } => {
+                        tracing::info!(session = id, "a master has taken this agent in");
                         backoff.reset();
                         self.link.send_replace(Some(connection.clone()));
                     }

@@ -12,7 +12,8 @@ use futures_util::StreamExt as _;
 use reqwest::Method;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tepui_proto::Digest;
 use tepui_proto::api::BlobView;
@@ -117,20 +118,59 @@ pub(crate) async fn fetch(
         return stream(client, digest, out::data).await;
     };
     let failed = |error: std::io::Error| CliError::file("write", path, &error);
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
-    let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let target = Target::find(path).map_err(failed)?;
+    if target.is_stream {
+        // A device or a pipe is written to; it is not replaced by a file.
+        let mut file = File::options().write(true).open(path).map_err(failed)?;
+        return stream(client, digest, |bytes| file.write_all(bytes).map_err(failed)).await;
+    }
+    let mut draft = tempfile::NamedTempFile::new_in(target.folder()).map_err(failed)?;
     stream(client, digest, |bytes| draft.as_file_mut().write_all(bytes).map_err(failed)).await?;
-    loosen(draft.as_file()).map_err(failed)?;
-    draft.persist(path).map(drop).map_err(|error| failed(error.error))
+    let mode = std::fs::Permissions::from_mode(target.mode);
+    draft.as_file().set_permissions(mode).map_err(failed)?;
+    draft.persist(&target.path).map(drop).map_err(|error| failed(error.error))
 }
 
-/// A temporary file is its owner's alone; what a person asked for is as other files.
-fn loosen(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+/// Where a blob is to be written.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Behind all links.
+    path: PathBuf,
+    mode: u32,
+    /// It is there, and no file.
+    is_stream: bool,
+}
+
+impl Target {
+    /// What stands there now, or may.
+    ///
+    /// # Errors
+    /// If no file can be there: a folder is, or there is none to put it into.
+    pub(crate) fn find(path: &Path) -> std::io::Result<Self> {
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // A temporary file is its owner's alone; what a person asked for is as other files.
+                let target = Self { path: path.to_owned(), mode: 0o644, is_stream: false };
+                let has_name = path.file_name().is_some() && !path.as_os_str().is_empty();
+                if !has_name || !std::fs::metadata(target.folder())?.is_dir() {
+                    return Err(error);
+                }
+                return Ok(target);
+            }
+            Err(error) => return Err(error),
+        };
+        if metadata.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let (mode, is_stream) = (metadata.permissions().mode() & 0o7777, !metadata.is_file());
+        Ok(Self { path: std::fs::canonicalize(path)?, mode, is_stream })
+    }
+
+    fn folder(&self) -> &Path {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or_else(|| Path::new("."))
+    }
 }
 
 async fn stream(
@@ -156,4 +196,26 @@ async fn stream(
     }
     Err(CliError::failed(format!("the blob {digest} came as {found}"))
         .hint("fetch it again; if that does not help, upload it again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_written_behind_links_and_into_streams_and_never_in_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        std::fs::set_permissions(at("file"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        let link = Target::find(&at("link")).unwrap();
+        assert_eq!((link.path.file_name(), link.mode), (at("file").file_name(), 0o600));
+        let new = Target::find(&at("new")).unwrap();
+        assert_eq!((new.path, new.mode, new.is_stream), (at("new"), 0o644, false));
+        assert!(Target::find(Path::new("/dev/null")).unwrap().is_stream);
+        for bad in [at("no/file"), at("file/below"), folder.path().to_owned(), PathBuf::new()] {
+            assert!(Target::find(&bad).is_err(), "{}", bad.display());
+        }
+    }
 }

@@ -150,9 +150,15 @@ impl Client {
         let at = self.base.host_str().unwrap_or("?");
         let port = self.base.port_or_known_default().unwrap_or(0);
         let what = if error.is_timeout() { "does not answer in time" } else { "cannot be reached" };
-        CliError::unreachable(format!("the cluster at {at}:{port} {what}"))
-            .because(error)
-            .hint("see whether it runs: `tepui dev` starts one; `--context FILE` names another")
+        let told =
+            CliError::unreachable(format!("the cluster at {at}:{port} {what}")).because(error);
+        let is_stranger =
+            told.causes.iter().any(|cause| cause.contains("invalid peer certificate"));
+        told.hint(if is_stranger {
+            "what answers there is not of the authority that `ca` in the context file names"
+        } else {
+            "see whether it runs: `tepui dev` starts one; `--context FILE` names another"
+        })
     }
 }
 

@@ -99,6 +99,20 @@ pub(crate) fn make_identity(
         Role::Agent => PeerRole::Agent,
         Role::Master => PeerRole::Master,
     };
+    if let Some(bad) = host.iter().find(|host| !is_host(host)) {
+        let words = format!("`{}` is neither a name nor an address", bad.escape_debug());
+        return Err(CliError::usage(words));
+    }
     identity(&authority(&layout)?, role, name, host, file)?;
     out::line(file.display())
+}
+
+/// A name as DNS has it, or an address.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(is_fine)
+    };
+    let is_name = text.len() <= 253 && text.split('.').all(is_label);
+    is_name || text.parse::<std::net::IpAddr>().is_ok()
 }

@@ -252,14 +252,17 @@ pub(crate) async fn agent(flags: AgentArgs) -> Result<(), CliError> {
     let dir = needed(flags.dir.or(file.dir), "dir", "agent")?;
     let masters = if flags.master.is_empty() { file.master } else { flags.master };
     let masters = needed((!masters.is_empty()).then_some(masters), "master", "agent")?;
-    let amount = |flag: Option<String>, read: fn(&str) -> Result<u64, String>| {
-        flag.map(|text| read(&text).map_err(CliError::usage)).transpose()
+    let amount = |name: &str, text: Option<String>, read: fn(&str) -> Result<u64, String>| {
+        let wrong = |words| CliError::usage(words).doing(format!("`{name}` cannot be read"));
+        text.map(|text| read(&text).map_err(wrong)).transpose()
     };
-    let cpu_milli = amount(flags.cpus.or(file.cpus), parse_cpus)?.unwrap_or_else(machine_cpu_milli);
-    let memory_bytes = amount(flags.memory.or(file.memory), parse_size)?;
+    let cpu_milli = amount("cpus", flags.cpus.or(file.cpus), parse_cpus)?;
+    let cpu_milli = cpu_milli.unwrap_or_else(machine_cpu_milli);
+    let memory_bytes = amount("memory", flags.memory.or(file.memory), parse_size)?;
     let memory_bytes = memory_bytes
         .unwrap_or_else(|| machine_memory_bytes() / MEMORY_KEPT_PART * (MEMORY_KEPT_PART - 1));
-    let disk_bytes = amount(flags.disk.or(file.disk), parse_size)?.unwrap_or(DISK_BYTES);
+    let disk_bytes = amount("disk", flags.disk.or(file.disk), parse_size)?;
+    let disk_bytes = disk_bytes.unwrap_or(DISK_BYTES);
     let reserved = flags.reserved.or(file.reserved).unwrap_or_default();
     let reserved = parse_bundle(&reserved)
         .map_err(|words| CliError::usage(words).doing("`reserved` cannot be read"))?;

@@ -143,6 +143,8 @@ where
     let reserve = Reserve::of(&config.dir, config.disk_reserve).map_err(failed)?;
     let recovered = driver::recover(&config.dir.join("journal"), reserve.ballast)?;
     let room = Room::new(Arc::clone(recovered.room()), reserve);
+    // Its log says so at once, if nothing can be taken in.
+    room.check_work().ok();
     let blobs = Blobs::open(&config.dir.join("blobs"), room, shares)?;
     let (driver, mut ended) = driver::start(recovered, blobs.clone(), config.allocator.clone())?;
     let router = http::router(Services::new(driver.clone(), blobs.clone(), shares));

@@ -37,7 +37,7 @@ const PAUSE_MOST: Duration = Duration::from_millis(200);
 /// Questions in a row that may go unanswered: a master that is killed is back within half a minute.
 const UNREACHED_MOST: u32 = 150;
 /// What shells give for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 /// What becomes of a run that nobody follows any more.
 const LEFT_ALONE: &str =
     "the run goes on: what has begun runs to its end, and what waits begins once there is room";
@@ -45,13 +45,13 @@ const NOT_OVER: &str = "the run was asked to stop, and has not ended yet";
 
 /// Ctrl-C, and SIGTERM, by which others ask for the same.
 #[derive(Debug)]
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, CliError> {
+    pub(super) fn listen() -> Result<Self, CliError> {
         let on = |kind| {
             signal(kind)
                 .map_err(|error| CliError::failed("cannot listen to signals").because(&error))
@@ -61,7 +61,7 @@ impl Signals {
     }
 
     /// Waits for the next one. May be dropped and called again.
-    async fn recv(&mut self) {
+    pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -424,7 +424,7 @@ async fn keep_outputs(
     Ok(())
 }
 
-fn numbered(file: &Path, instance: Option<usize>) -> PathBuf {
+pub(super) fn numbered(file: &Path, instance: Option<usize>) -> PathBuf {
     match instance {
         None => file.to_owned(),
         Some(at) => PathBuf::from(format!("{}.{at}", file.display())),

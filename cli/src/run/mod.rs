@@ -8,16 +8,19 @@ pub(crate) mod follow;
 pub(crate) mod kind;
 mod waiting;
 
+use crate::blob::Target;
 use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::framework::{check_module, named, submit_embedded};
+use crate::out;
 use crate::units::{parse_cpus, parse_size, parse_span, shown_span};
 use crate::upload::{Upload, hash_all, upload_all};
 use clap::Args;
+use follow::Signals;
 use kind::Kind;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tepui_proto::names::check_sandbox_path;
@@ -117,12 +120,24 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> Result<ExitCode, CliE
         }
         _ => error,
     };
+    // Before anything is sent: what cannot be written is found out too late once the run is over.
+    for (_, file) in &args.outputs {
+        let path = follow::numbered(Path::new(file), (args.instances > 1).then_some(0));
+        let path = path.as_path();
+        Target::find(path).map_err(|error| CliError::file("write", path, &error)).map_err(doing)?;
+    }
     let module = provide_module(client, &args).await.map_err(doing)?;
     let inputs = provide_inputs(client, &args.inputs).await.map_err(doing)?;
     let request = request(&args, module, inputs)?;
+    let mut signals = Signals::listen()?;
     let tasks = tokio::select! {
         tasks = start(client, &request) => tasks.map_err(doing)?,
         never = waiting::tell_start(client) => match never {},
+        () = signals.recv() => {
+            // It may have been taken on, and nobody knows under which number.
+            out::note("note: the run was not taken on, as far as is known here; see `tepui task ls --framework run`");
+            return Ok(ExitCode::from(follow::INTERRUPTED));
+        }
     };
     let files: Vec<PathBuf> = args.outputs.iter().map(|(_, file)| PathBuf::from(file)).collect();
     follow::follow_all(client, &tasks, &files).await.map_err(doing)

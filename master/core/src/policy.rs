@@ -70,6 +70,16 @@ pub enum PolicyError {
         /// The ancestor.
         above: Role,
     },
+    /// A child is guaranteed more than its ancestor may hold.
+    #[error("`{role}` would be guaranteed more {name} than the limit of `{above}`")]
+    GuaranteeOverAncestor {
+        /// The child.
+        role: Role,
+        /// Of what.
+        name: String,
+        /// The ancestor.
+        above: Role,
+    },
     /// The guarantees of all roles come to more than the cluster has.
     #[error("all guarantees come to more {0} than the cluster has")]
     OverCluster(String),
@@ -92,6 +102,7 @@ impl PolicyError {
             Self::GuaranteeOverLimit { .. }
             | Self::GuaranteesDoNotFit { .. }
             | Self::LimitOverAncestor { .. }
+            | Self::GuaranteeOverAncestor { .. }
             | Self::OverCluster(_) => Code::QuotaInvalid,
         }
     }
@@ -224,13 +235,12 @@ impl Policy {
             let Some((parent, settings)) = self.roles.get_key_value(above) else { continue };
             for (name, most) in settings.limit.iter() {
                 let over = |scalars: &Scalars| scalars.get(name).is_some_and(|have| have > most);
-                if over(&policy.limit) || over(&policy.guarantee) {
-                    let (role, name) = (role.clone(), name.to_owned());
-                    return Err(PolicyError::LimitOverAncestor {
-                        role,
-                        name,
-                        above: parent.clone(),
-                    });
+                let (role, name, above) = (role.clone(), name.to_owned(), parent.clone());
+                if over(&policy.limit) {
+                    return Err(PolicyError::LimitOverAncestor { role, name, above });
+                }
+                if over(&policy.guarantee) {
+                    return Err(PolicyError::GuaranteeOverAncestor { role, name, above });
                 }
             }
         }

@@ -54,6 +54,7 @@ fn role_of(error: &PolicyError) -> &str {
         | PolicyError::GuaranteeOverLimit { role, .. }
         | PolicyError::GuaranteesDoNotFit { role, .. }
         | PolicyError::LimitOverAncestor { role, .. }
+        | PolicyError::GuaranteeOverAncestor { role, .. }
         | PolicyError::OverUsed { role, .. } => role.as_str(),
         PolicyError::OverCluster(name) => name,
     }

@@ -60,7 +60,7 @@ impl Failure {
     }
 
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the cluster's token is needed")
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the cluster's token is needed, and none or another came")
             .hint("send `Authorization: Bearer TOKEN`; the token is in the file `token` of the cluster's folder")
     }
 

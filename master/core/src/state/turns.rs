@@ -37,6 +37,8 @@ impl State {
             let instance = framework.instance.as_mut();
             if instance.is_some_and(|instance| std::mem::replace(&mut instance.has_begun, true)) {
                 framework.failures = 0;
+                // What kept it from running is over.
+                framework.message.clear();
             }
             if framework.phase == FrameworkPhase::Submitted {
                 framework.phase = FrameworkPhase::Running;

@@ -114,6 +114,12 @@ fn parts_that_are_set_up_wrong_say_so_and_end() {
         ),
         (
             agent,
+            "--identity a1.pem --master 127.0.0.1:1 --memory 60",
+            "agent-config",
+            "60 bytes are too few",
+        ),
+        (
+            agent,
             "--identity a1.pem --master 127.0.0.1",
             "agent-config",
             "`127.0.0.1` is not HOST:PORT",
