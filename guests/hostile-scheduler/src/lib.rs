@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tepui_sdk::bindings::exports::tepui::framework::scheduler::Guest;
 use tepui_sdk::wire::protocol::{
-    Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, NewVolume, Offer, Operation, Reservation,
-    Resources, Response, Start, Timer, Want,
+    Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, NewVolume, Offer, Operation,
+    Reservation, Resources, Response, Start, Timer, Want,
 };
 use tepui_sdk::{Message, Task, TaskState, TaskStatus};
 

@@ -38,7 +38,7 @@ fn stored(cluster: &Cluster, file: &str) -> String {
 }
 
 /// A framework of the hostile scheduler, with little of everything; says the status.
-fn put(api: &Api, name: &str, spec: Value) -> u16 {
+fn put(api: &Api, name: &str, spec: &Value) -> u16 {
     let mut all =
         json!({ "name": name, "roles": [name], "cpu_milli": 10, "memory_bytes": 8 << 20 });
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -56,7 +56,7 @@ fn many_who_name_other_regular_expressions_in_every_turn_wait_for_each_other() {
         for n in 0..MANY {
             let config = json!({ "mode": "few-patterns" });
             let spec = json!({ "scheduler": scheduler, "config": config });
-            assert_eq!(put(cluster.api(), &name(n), spec), 201);
+            assert_eq!(put(cluster.api(), &name(n), &spec), 201);
         }
         for n in 0..MANY {
             // To ask it would be to wait until it has rested.
@@ -122,7 +122,7 @@ fn submissions_of_many_names_are_written_down_and_nobody_waits_for_that() {
             let spec = json!({
                 "scheduler": scheduler, "blobs": blobs, "cpu_milli": 1_000, "memory_bytes": 256 << 20,
             });
-            assert_eq!(put(cluster.api(), &format!("names-{n}"), spec), 201);
+            assert_eq!(put(cluster.api(), &format!("names-{n}"), &spec), 201);
         }
     });
     let log = std::fs::read_to_string(cluster.dir().join("master.log")).unwrap();

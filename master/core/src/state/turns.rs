@@ -44,7 +44,9 @@ impl State {
                 framework.phase = FrameworkPhase::Running;
             }
             framework.seen(&turn.seen);
-            launched.into_iter().for_each(|(task, want)| framework.begin_task(task, want));
+            for (task, want) in launched {
+                framework.begin_task(task, want);
+            }
         });
         self.apply_refused_tasks(id, turn);
         self.apply_kills(id, turn);
@@ -111,7 +113,7 @@ impl State {
         };
         // The leader has checked that the offer held it.
         let holder = Holder { role: &task.role, framework: id };
-        let key = tepui_proto::TaskKey { framework: id, task: task_id.clone() };
+        let key = tepui_proto::TaskKey { framework: id, task: task_id };
         let held = self.held_by(&key, &task.resources);
         let _balanced = self.ledger.take(launch.agent, holder, &held, false);
         self.with_agent(launch.agent, |agent| {
