@@ -17,6 +17,15 @@ pub enum NameError {
     /// `.`, `..`, or a leading `-`.
     #[error("it may not be `.` or `..`, nor begin with `-`")]
     Form,
+    /// Longer than [`limits::PATH_BYTES`].
+    #[error("it has {0} bytes, and a path has at most {max}", max = limits::PATH_BYTES)]
+    LongPath(usize),
+    /// A character that no path here has.
+    #[error("`{}` is not allowed in a path", .0.escape_debug())]
+    PathCharacter(char),
+    /// Not a relative path of plain parts.
+    #[error("a path is relative, and its parts are neither empty nor `.` nor `..`")]
+    Path,
 }
 
 /// Checks the name of a tenant, framework, module, or blob part: letters, digits, `-`, `_`, `.`; not `.` or `..`;
@@ -63,13 +72,13 @@ pub fn check_sandbox_path(path: &str) -> Result<(), NameError> {
         return Err(NameError::Empty);
     }
     if path.len() > limits::PATH_BYTES {
-        return Err(NameError::Long(path.len()));
+        return Err(NameError::LongPath(path.len()));
     }
     if let Some(c) = path.chars().find(|c| c.is_control() || *c == '\\') {
-        return Err(NameError::Character(c));
+        return Err(NameError::PathCharacter(c));
     }
     let bad = path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
-    if bad { Err(NameError::Form) } else { Ok(()) }
+    if bad { Err(NameError::Path) } else { Ok(()) }
 }
 
 #[cfg(test)]

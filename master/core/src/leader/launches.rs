@@ -6,6 +6,7 @@ use super::offers::OpenOffer;
 use crate::entry::LaunchDecided;
 use crate::state::{Framework, TASK_BYTES};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use tepui_proto::calls::{Acceptance, Operation};
 use tepui_proto::control::ModuleKind;
 use tepui_proto::tasks::Workload;
@@ -284,6 +285,20 @@ fn record_bytes(spec: &TaskSpec) -> usize {
     spec.weight() + TASK_BYTES
 }
 
+/// Each input has a place of its own.
+fn check_inputs(spec: &TaskSpec) -> Result<(), String> {
+    let mut paths = BTreeSet::new();
+    if let Some(twice) = spec.inputs.iter().find(|input| !paths.insert(input.path.as_str())) {
+        return Err(format!("there are two inputs at `{}`", twice.path));
+    }
+    let is_below_another = |path: &&str| {
+        path.match_indices('/')
+            .any(|(at, _)| path.get(..at).is_some_and(|above| paths.contains(above)))
+    };
+    let below = paths.iter().copied().find(is_below_another);
+    below.map_or(Ok(()), |path| Err(format!("the input at `{path}` is below another input")))
+}
+
 /// Bounds on a task's own fields.
 fn check_spec(spec: &TaskSpec) -> Result<(), String> {
     if !is_task_id(spec.id.as_str()) {
@@ -329,6 +344,7 @@ fn check_spec(spec: &TaskSpec) -> Result<(), String> {
         names::check_sandbox_path(path)
             .map_err(|error| format!("the path `{}`: {error}", path.escape_debug()))?;
     }
+    check_inputs(spec)?;
     let is_bad = |name: &str| name.is_empty() || name.len() > limits::BLOB_NAME_BYTES;
     if let Some(output) = spec.outputs.iter().find(|output| is_bad(&output.blob)) {
         let most = limits::BLOB_NAME_BYTES;

@@ -100,6 +100,30 @@ fn texts_that_schedulers_are_told_are_cut_to_what_fits_a_turn() {
 }
 
 #[test]
+fn inputs_that_stand_in_each_other_s_place_are_refused_as_the_task_s_fault() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let with = |id: &str, paths: &[&str]| {
+        let mut spec = task(id, 100);
+        spec.resources.disk_bytes = 1 << 20;
+        let input = |path: &&str| tepui_proto::tasks::Input {
+            source: tepui_proto::Digest([2; 32]).to_string(),
+            range: None,
+            path: (*path).to_owned(),
+        };
+        spec.inputs = paths.iter().map(input).collect();
+        spec
+    };
+    let bad = [with("twice", &["a", "x/y", "a"]), with("below", &["x/y/z", "a", "x"])];
+    stage.run(framework, bad.into());
+    for (id, word) in [("twice", "two inputs at `a`"), ("below", "`x/y/z` is below another")] {
+        let key = tepui_proto::TaskKey { framework, task: id.into() };
+        let status = &stage.leader.state().task(&key).unwrap().status;
+        assert_eq!((status.state, status.reason), (TaskState::Error, Reason::InvalidTask));
+        assert!(status.message.contains(word), "{}", status.message);
+    }
+}
+
+#[test]
 fn entries_of_a_task_s_record_count_beside_their_text() {
     let (mut stage, framework) = Stage::small(10_000, "x");
     let mut empty = task("empty", 1_000);
