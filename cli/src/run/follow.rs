@@ -295,6 +295,7 @@ async fn all_logs(
 async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
     let mut pause = PAUSE_FIRST;
     let mut unreached = 0;
+    let mut is_over = false;
     loop {
         let request = client
             .request(Method::GET, &["tasks", FRAMEWORK, task])
@@ -304,7 +305,8 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
             Ok(_) => unreached = 0,
             Err(error) if error.has_code("task-unknown") => {
                 unreached = 0;
-                if !is_to_come(client, task).await {
+                // It may have begun and ended since it was asked for: only who is over and still unknown never began.
+                if !is_to_come(client, task).await && std::mem::replace(&mut is_over, true) {
                     return Err(CliError::failed("it was stopped before it began")
                         .cause(format_args!("task `{FRAMEWORK}/{task}`")));
                 }
