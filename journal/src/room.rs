@@ -96,11 +96,14 @@ impl Room {
         }
     }
 
-    /// Whether so many bytes could be written and the log still have room for its next writes.
-    pub(crate) fn has_room_beside_log(&self, bytes: u64) -> bool {
-        let Ok(disk) = self.disk() else { return true };
-        let for_log = MARGIN.min(total(&disk) / LOG_PART);
-        free(&disk) >= bytes.saturating_add(for_log)
+    /// Whether so many bytes are free. A disk that does not say so says it when it is written to.
+    pub(crate) fn has_free(&self, bytes: u64) -> bool {
+        self.free().map_or(true, |free| free >= bytes)
+    }
+
+    /// What a snapshot leaves to the log's next writes.
+    pub(crate) fn for_log(&self) -> u64 {
+        self.disk().map_or(0, |disk| MARGIN.min(total(&disk) / LOG_PART))
     }
 
     /// Takes the ballast back, as soon as there is room for it and the journal's next writes.

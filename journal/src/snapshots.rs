@@ -56,7 +56,8 @@ impl SnapshotWriter {
         covers: u64,
         room: Arc<Room>,
     ) -> Result<Self, JournalError> {
-        room.prepare(STEP);
+        // A small one makes more room than it takes, as it cuts the log; but not where it would take the last.
+        make_room(&room, STEP, STEP).map_err(|error| failed(&path, 0, error))?;
         let open =
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
         let started = open.and_then(|file| {
@@ -98,7 +99,7 @@ impl Write for SnapshotWriter {
         let step = |bytes: u64| bytes / STEP;
         let after = self.bytes + bytes.len() as u64;
         if step(self.bytes) != step(after) {
-            make_room(&self.room, STEP + bytes.len() as u64)?;
+            make_room(&self.room, STEP + bytes.len() as u64, self.room.for_log())?;
         }
         let count = self.file.write(bytes)?;
         if let Some(written) = bytes.get(..count) {
@@ -113,11 +114,15 @@ impl Write for SnapshotWriter {
     }
 }
 
-/// Sees to it that so many bytes fit, and the log's next writes beside them: the loop goes on meanwhile, and must not be
-/// the one that finds the disk full.
-fn make_room(room: &Room, bytes: u64) -> io::Result<()> {
+/// Sees to it that so many bytes fit, and leave so many to the log: the loop goes on meanwhile, and must not be the one
+/// that finds the disk full.
+fn make_room(room: &Room, bytes: u64, left: u64) -> io::Result<()> {
     room.prepare(bytes);
-    if room.has_room_beside_log(bytes) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    if room.has_free(bytes.saturating_add(left)) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::StorageFull.into())
+    }
 }
 
 /// What became of a write: without room nothing is left, nobody has seen it, and what it stands for is in the log.

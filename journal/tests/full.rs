@@ -188,3 +188,17 @@ fn a_snapshot_that_fills_the_disk_leaves_room_for_the_log_that_goes_on_beside_it
     drop(journal);
     assert_eq!(Journal::open(&folder).unwrap().1.records.len(), records);
 }
+
+#[test]
+fn not_even_a_small_snapshot_takes_the_last_of_the_disk() {
+    let Some(disk) = SmallDisk::mounted("size=64m") else { return };
+    let folder = disk.journal();
+    let (mut journal, _) = Journal::open(&folder).unwrap();
+    journal.append(&[vec![1; 1_000]]).unwrap();
+    let other = disk.fill(5 * MIB);
+    assert!(matches!(journal.snapshot(1, b"small"), Err(JournalError::Full { bytes: 0, .. })));
+    assert!(snapshots(&folder).is_empty());
+    // With some more it makes room by cutting the log, though there is less than a large one leaves.
+    File::options().write(true).open(other).unwrap().set_len(50 << 20).unwrap();
+    journal.snapshot(1, b"small").unwrap();
+}

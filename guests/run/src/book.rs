@@ -105,6 +105,8 @@ pub struct Book {
     ended: BTreeSet<u64>,
     waiting: BTreeSet<u64>,
     keys: BTreeMap<String, u64>,
+    /// Runs whose instances have changed in this turn.
+    changed: BTreeSet<u64>,
     active_bytes: usize,
     ended_bytes: usize,
 }
@@ -169,7 +171,16 @@ impl Book {
         Some(number)
     }
 
-    /// Records where an instance is now. An instance that has ended stays so.
+    /// Writes down what has changed: all instances of a run at once, since they are one value.
+    pub fn write(&mut self, cx: &mut Cx) {
+        for number in std::mem::take(&mut self.changed) {
+            if let Some(run) = self.runs.get(&number) {
+                cx.put(&format!("got/{number}"), &run.instances);
+            }
+        }
+    }
+
+    /// Records where an instance is now, until it is written at the end of the turn. An instance that has ended stays so.
     pub fn set(&mut self, cx: &mut Cx, number: u64, instance: usize, state: Instance) {
         let Some(run) = self.runs.get_mut(&number) else { return };
         let Some(place) = run.instances.get_mut(instance) else { return };
@@ -177,7 +188,7 @@ impl Book {
             return;
         }
         *place = state;
-        cx.put(&format!("got/{number}"), &run.instances);
+        self.changed.insert(number);
         if run.waiting().next().is_none() {
             self.waiting.remove(&number);
         } else {

@@ -71,11 +71,11 @@ impl Runs {
                         End { state: "killed".to_owned(), launch: launches + 1, exit_code: None };
                     self.book.set(cx, number, instance, Instance::Ended(end));
                 }
-                Instance::Launched(launch) | Instance::Stopping(launch) => {
+                Instance::Launched(launch) => {
                     cx.kill(task_id(number, instance, launch));
                     self.book.set(cx, number, instance, Instance::Stopping(launch));
                 }
-                Instance::Ended(..) => {}
+                Instance::Stopping(_) | Instance::Ended(_) => {}
             }
         }
         self.show(number).map(|(_, body)| (202, body))
@@ -176,6 +176,7 @@ impl Scheduler for Runs {
     }
 
     fn on_turn_end(&mut self, cx: &mut Cx) {
+        self.book.write(cx);
         cx.decline_rest(0);
         let role = cx.first_role().to_owned();
         let mut wants = Vec::new();
