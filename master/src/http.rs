@@ -79,6 +79,8 @@ pub(crate) struct Services {
     waits: Places,
     /// Those that look at much.
     looks: serving::Looks,
+    /// Held by who changes settings of roles, and for a while after.
+    role_changes: Arc<tokio::sync::Mutex<()>>,
     /// Those that wait for a scheduler's answer, by framework.
     calls: Places,
     /// Bodies, in either direction, that are large and in memory.
@@ -102,6 +104,7 @@ impl Services {
             requests: Places::new(limits::REQUESTS),
             waits: Places::new(limits::WAITS),
             looks: serving::Looks::new(),
+            role_changes: Arc::default(),
             calls: Places::new(limits::CALLS_OF_FRAMEWORKS),
             large: Places::new(limits::LARGE_BODIES),
             readers: Places::new(shares.readers),

@@ -329,6 +329,12 @@ pub const AGENT_FORGOTTEN_MS: u64 = 604_800_000;
 pub const MOVES: usize = 1_000;
 /// Agents of one cluster.
 pub const AGENTS: usize = 100_000;
+/// Settings of all roles together, in the master's memory: some 10,000 roles with a limit each.
+pub const ROLE_SETTINGS_BYTES: usize = 2 * MIB;
+/// Between two times that all offers are taken back because shares have changed.
+pub const SHARE_ANEW_MS: u64 = 1_000;
+/// After how long without an upgrade a framework's next one begins at once again.
+pub const UPGRADES_FORGOTTEN_MS: u64 = 60_000;
 /// Live tasks of one framework.
 pub const LIVE_TASKS: usize = 1_000_000;
 /// Frameworks of one cluster that have not ended.

@@ -148,6 +148,16 @@ impl Book {
         Some((number, self.runs.get(&number)?))
     }
 
+    /// Instances that were asked to stop: run, instance and launch.
+    pub fn stopping(&self) -> impl Iterator<Item = (u64, usize, u32)> {
+        self.runs.iter().flat_map(|(number, run)| {
+            run.instances.iter().enumerate().filter_map(|(instance, state)| match state {
+                Instance::Stopping(launch) => Some((*number, instance, *launch)),
+                _ => None,
+            })
+        })
+    }
+
     /// Runs with instances that wait, oldest first.
     pub fn waiting(&self) -> impl Iterator<Item = u64> {
         self.waiting.iter().copied()

@@ -11,6 +11,7 @@ mod book;
 
 use api::{RunSpec, instance_of, refused, task_id, task_ids};
 use book::{Book, End, Instance};
+use std::collections::BTreeSet;
 use tepui_sdk::{Cx, Offer, Remaining, Request, Scheduler, Start, TaskState, TaskStatus, Want};
 
 pub use api::{INSTANCES, Refused};
@@ -20,11 +21,16 @@ pub use book::ENDED_RUNS;
 const WANTS: usize = 500;
 /// Launches of an instance that never began, after which the last is its end.
 const LAUNCHES: u32 = 8;
+/// Tasks that one answer stops; the next ones are stopped in turns that a timer brings.
+const KILLS: usize = 1_000;
+const KILL_TIMER: &str = "kill";
 
 /// Remembers what durable state has too.
 #[derive(Debug, Default)]
 pub struct Runs {
     book: Book,
+    /// Instances that are to be stopped, and which launch of each. Durable state says that they are stopping.
+    to_kill: BTreeSet<(u64, usize, u32)>,
 }
 
 type Answer = Result<(u16, serde_json::Value), Refused>;
@@ -72,7 +78,7 @@ impl Runs {
                     self.book.set(cx, number, instance, Instance::Ended(end));
                 }
                 Instance::Launched(launch) => {
-                    cx.kill(task_id(number, instance, launch));
+                    self.to_kill.insert((number, instance, launch));
                     self.book.set(cx, number, instance, Instance::Stopping(launch));
                 }
                 Instance::Stopping(_) | Instance::Ended(_) => {}
@@ -89,6 +95,18 @@ impl Runs {
             ("GET", Some(number)) => self.show(number),
             ("DELETE", Some(number)) => self.stop(cx, number),
             _ => Err(refused(404, "not-found", format!("there is no {} {path}", request.method))),
+        }
+    }
+
+    /// Stops so many of those that are to be stopped.
+    fn kill_some(&mut self, cx: &mut Cx) {
+        let first_left = self.to_kill.iter().nth(KILLS).copied();
+        let left = first_left.map(|first| self.to_kill.split_off(&first)).unwrap_or_default();
+        for (number, instance, launch) in std::mem::replace(&mut self.to_kill, left) {
+            cx.kill(task_id(number, instance, launch));
+        }
+        if !self.to_kill.is_empty() {
+            cx.set_timer(KILL_TIMER, 1);
         }
     }
 
@@ -125,6 +143,7 @@ fn unknown(number: u64) -> Refused {
 impl Scheduler for Runs {
     fn on_start(&mut self, cx: &mut Cx, _start: &Start) {
         self.book = Book::load(cx);
+        self.to_kill = self.book.stopping().collect();
     }
 
     fn on_update(&mut self, cx: &mut Cx, status: TaskStatus) {
@@ -135,10 +154,6 @@ impl Scheduler for Runs {
             Instance::Ended(End { state, launch, exit_code: status.exit_code })
         };
         let now = match known {
-            // It was asked to stop in the turn that launched it, and was not there yet.
-            Some(Instance::Stopping(at)) if *at == launch && status.state == TaskState::Running => {
-                return cx.kill(status.task);
-            }
             _ if !status.is_final() => return,
             Some(Instance::Launched(at)) if *at == launch => {
                 if never_began(&status) && launch < LAUNCHES {
@@ -176,6 +191,7 @@ impl Scheduler for Runs {
     }
 
     fn on_turn_end(&mut self, cx: &mut Cx) {
+        self.kill_some(cx);
         self.book.write(cx);
         cx.decline_rest(0);
         let role = cx.first_role().to_owned();

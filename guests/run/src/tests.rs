@@ -94,6 +94,30 @@ fn a_run_can_be_stopped_before_and_after_its_launch() {
 }
 
 #[test]
+fn many_runs_that_are_stopped_at_once_are_stopped_over_several_turns_even_by_another_instance() {
+    let mut cluster = FakeCluster::new().agent("a1", 1_000_000, 1_000_000).submit::<Runs>(&[]);
+    let runs = 6;
+    for n in 0..runs {
+        post(&mut cluster, &body(&format!("k{n}"), INSTANCES));
+    }
+    let all = runs * INSTANCES as usize;
+    while cluster.live().len() < all {
+        cluster.step();
+    }
+    for n in 1..=runs {
+        cluster.request("DELETE", &format!("/runs/{n}"), "");
+    }
+    cluster.step();
+    assert_eq!(cluster.live().len(), all - KILLS, "as many as one answer stops");
+    cluster.drop_instance();
+    for _ in 0..100 {
+        cluster.step();
+    }
+    assert_eq!(cluster.live(), Vec::<&str>::new());
+    assert_eq!((cluster.launched().len(), cluster.refusals().len()), (all, 0));
+}
+
+#[test]
 fn bad_bodies_are_told_what_is_wrong() {
     let mut cluster = cluster();
     let good = body("k", 1);

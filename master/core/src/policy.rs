@@ -9,7 +9,7 @@ use crate::refusal::Code;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tepui_proto::roles::Packing;
-use tepui_proto::{Role, Scalars};
+use tepui_proto::{Role, Scalars, limits};
 
 /// What is set for one role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +135,20 @@ impl Policy {
         } else {
             self.roles.insert(role, policy);
         }
+    }
+
+    /// What all settings take, about.
+    pub fn weight(&self) -> usize {
+        let of = |scalars: &Scalars| -> usize {
+            scalars.iter().map(|(name, _)| name.len() + limits::ENTRY_BYTES).sum()
+        };
+        let roles = self.roles.iter().map(|(role, policy)| {
+            role.as_str().len()
+                + 2 * limits::ENTRY_BYTES
+                + of(&policy.guarantee)
+                + of(&policy.limit)
+        });
+        roles.sum()
     }
 
     /// The weight of a role's subtree, in thousandths.

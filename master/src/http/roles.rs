@@ -10,6 +10,8 @@ use crate::driver::View;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
+use std::collections::HashSet;
+use std::time::Instant;
 use tepui_master_core::{Code, Input, Refusal};
 use tepui_proto::api::{
     FrameworkExplanation, Page, RoleExplanation, RolePatch, RoleView, RolesPatch,
@@ -19,6 +21,9 @@ use tepui_proto::{Role, limits, names};
 
 /// Changes of one request: a thousand roles, and a line of text for each.
 const BODY: usize = 1 << 20;
+
+/// How many times as long as a change took the next one waits.
+const REST: u32 = 4;
 
 /// `?role=`.
 #[derive(Debug, Deserialize)]
@@ -41,12 +46,14 @@ pub(super) async fn get(
     Segments(role): Segments<String>,
 ) -> Result<Json<RoleView>, Failure> {
     check(&role)?;
-    let wanted = role.clone();
-    let seen = app.driver.query(move |view| view.leader.role_view(&wanted)).await?;
-    seen.map(Json).ok_or_else(|| Failure::unknown_role(&role))
+    let wanted = [Role::from(role.as_str())];
+    let seen = app.driver.query(move |view| view.leader.views_of_roles(&wanted)).await?;
+    seen.into_iter().next().map(Json).ok_or_else(|| Failure::unknown_role(&role))
 }
 
 /// Changes settings, all or nothing. The answer is those roles as they are then.
+///
+/// One request at a time: the next begins when the loop has had some times as long for everything else.
 pub(super) async fn patch(
     State(app): State<App>,
     sent: Sent,
@@ -54,18 +61,30 @@ pub(super) async fn patch(
     let RolesPatch { changes, force } = json(sent, BODY).await?;
     let changes = changes.iter().map(change).collect::<Result<Vec<RoleChange>, Failure>>()?;
     let roles: Vec<Role> = changes.iter().map(|change| change.role.clone()).collect();
-    if let Some(twice) = (1..roles.len()).find_map(|at| {
-        let role = roles.get(at)?;
-        roles.get(..at)?.contains(role).then_some(role)
-    }) {
+    let mut seen = HashSet::new();
+    if let Some(twice) = roles.iter().find(|role| !seen.insert(role.as_str())) {
         let message = format!("`changes`: the role `{twice}` stands there twice");
         return Err(Refusal::new(Code::InvalidSpec, message).into());
     }
-    app.driver.ask(AT_ONCE, |ticket| Input::RolesChanged { ticket, changes, force }).await?;
-    let look = move |view: &View<'_>| {
-        roles.iter().filter_map(|role| view.leader.role_view(role.as_str())).collect()
+    drop(seen);
+    let turn = tokio::time::timeout(AT_ONCE, app.role_changes.clone().lock_owned()).await;
+    let turn = turn.map_err(|_elapsed| {
+        Refusal::new(Code::RequestTimeout, "too many others change settings of roles".to_owned())
+    })?;
+    let begun = Instant::now();
+    let answer =
+        app.driver.ask(AT_ONCE, |ticket| Input::RolesChanged { ticket, changes, force }).await;
+    let look = move |view: &View<'_>| view.leader.views_of_roles(&roles);
+    let items = match answer {
+        Ok(_) => app.driver.query(look).await.map_err(Failure::from),
+        Err(refusal) => Err(refusal.into()),
     };
-    Ok(Json(Page { items: app.driver.query(look).await?, next: None }))
+    let rest = begun.elapsed() * REST;
+    tokio::spawn(async move {
+        tokio::time::sleep(rest).await;
+        drop(turn);
+    });
+    Ok(Json(Page { items: items?, next: None }))
 }
 
 fn change(patch: &RolePatch) -> Result<RoleChange, Failure> {

@@ -23,8 +23,8 @@ use tepui_proto::{
 pub(super) struct Draft {
     pub(super) framework: FrameworkId,
     pub(super) turn: Turn,
-    /// Identifiers that this turn has used.
-    pub(super) task_ids: BTreeSet<TaskId>,
+    /// Tasks that this turn launches, and how gently they are stopped unless another grace is given.
+    pub(super) graces: BTreeMap<TaskId, DurationMs>,
     last_launch: BTreeMap<AgentId, LaunchNumber>,
     launched: BTreeMap<AgentId, usize>,
     /// What the records of launched tasks take.
@@ -225,7 +225,7 @@ impl Leader {
         Some(Draft {
             framework: id,
             turn,
-            task_ids: BTreeSet::new(),
+            graces: BTreeMap::new(),
             last_launch: BTreeMap::new(),
             launched: BTreeMap::new(),
             grown: 0,

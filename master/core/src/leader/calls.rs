@@ -177,21 +177,18 @@ impl Leader {
             .frameworks
             .get(&draft.framework)
             .and_then(|framework| framework.tasks.get(&task));
-        match record {
-            Some(record) => match &record.live {
-                Some(live) => {
-                    let grace = grace.unwrap_or_else(|| live.spec.grace());
-                    let grace = grace.min(DurationMs(limits::KILL_GRACE_MS_MAX));
-                    // Killed twice in a turn, it has the shorter grace.
-                    let known = draft.kills.entry(task).or_insert(grace);
-                    *known = grace.min(*known);
-                }
-                // It has ended: its last word is told again.
-                None => {
-                    draft.reconciled.insert(task);
-                }
-            },
-            None => draft.refuse(index, "task-unknown", format!("there is no task `{task}`")),
+        let live = record.and_then(|record| record.live.as_ref()).map(|live| live.spec.grace());
+        // Of this very turn it is there once the turn is.
+        if let Some(own) = live.or_else(|| draft.graces.get(&task).copied()) {
+            let grace = grace.unwrap_or(own).min(DurationMs(limits::KILL_GRACE_MS_MAX));
+            // Killed twice in a turn, it has the shorter grace.
+            let known = draft.kills.entry(task).or_insert(grace);
+            *known = grace.min(*known);
+        } else if record.is_some() {
+            // It has ended: its last word is told again.
+            draft.reconciled.insert(task);
+        } else {
+            draft.refuse(index, "task-unknown", format!("there is no task `{task}`"));
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) enum Deadline {
     Check(Digest, ModuleKind, AgentId),
     /// Offers that are kept while others wait are taken back.
     Kept,
+    /// All offers are taken back, since shares have changed.
+    ShareAnew,
     /// There is more to be done than one batch was to do.
     GoOn,
 }
@@ -117,6 +119,7 @@ impl Leader {
                     self.on_check_late(step, (digest, kind), agent);
                 }
                 Deadline::Kept => self.take_back_kept(step.now),
+                Deadline::ShareAnew => self.share_anew(step.now),
                 Deadline::Look => self.mind.all_dirty = true,
             }
             if self.mind.moved > MOVED {

@@ -117,7 +117,7 @@ impl Leader {
             self.state.agents.get(&agent).map_or(LaunchNumber(0), |record| record.last_launch);
         let number = draft.next_launch(agent, last);
         draft.grown += record_bytes(&spec);
-        draft.task_ids.insert(spec.id.clone());
+        draft.graces.insert(spec.id.clone(), spec.grace());
         draft.turn.launches.push(LaunchDecided {
             offer: pool.id,
             agent,
@@ -144,7 +144,7 @@ impl Leader {
                 "its framework has ended".to_owned(),
             ));
         };
-        if framework.tasks.contains_key(&spec.id) || draft.task_ids.contains(&spec.id) {
+        if framework.tasks.contains_key(&spec.id) || draft.graces.contains_key(&spec.id) {
             return Err((
                 TaskState::Error,
                 Reason::DuplicateTask,

@@ -101,8 +101,7 @@ impl<'a> Meter<'a> {
     /// One that lets go of what it has is never refused for what its calls may lead to, unless it does not take in what they
     /// led to.
     fn growth(&self, framework: &Framework) -> usize {
-        let is_behind = framework.queue.count(Class::Refusals).entries > limits::TURN_EVENTS;
-        let refusals = if is_behind { self.refusable * EVENT_BYTES } else { 0 };
+        let refusals = if framework.is_behind() { self.refusable * EVENT_BYTES } else { 0 };
         let wanted = framework.wants.iter().flatten().map(Want::weight);
         let wants = if self.wants > 0 { self.want_bytes.saturating_sub(wanted.sum()) } else { 0 };
         let timers = self.timers.iter().filter(|name| !framework.timers.contains_key(**name));

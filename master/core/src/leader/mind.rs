@@ -78,6 +78,9 @@ pub(super) struct FrameworkMind {
     pub(super) hosted: Option<Hosted>,
     /// Not before.
     pub(super) restart_at: Timestamp,
+    /// How often it was upgraded without a longer pause, and when last.
+    pub(super) upgrades: u32,
+    pub(super) upgraded_at: Option<Timestamp>,
     /// Agents that have failed its scheduler: until when they are avoided, and for how long they were.
     pub(super) avoid: BTreeMap<AgentId, (Timestamp, u64)>,
     /// Offers that it was not told of yet.
@@ -170,6 +173,8 @@ pub(crate) struct Mind {
     pub(super) state_bytes: usize,
     /// When the first refusal of an agent by a framework runs out, where one stands.
     pub(super) filters: BTreeMap<(FrameworkId, AgentId), Timestamp>,
+    /// All offers are not taken back before that because shares have changed.
+    pub(super) shares_anew_at: Timestamp,
     /// When kept offers are looked at next.
     pub(super) kept_at: Option<Timestamp>,
     /// And after which.
@@ -218,6 +223,7 @@ impl Mind {
             deadlines: Deadlines::default(),
             state_bytes: limits::ALL_STATE_BYTES,
             filters: BTreeMap::new(),
+            shares_anew_at: Timestamp(0),
             kept_at: None,
             kept_after: OfferId::default(),
             stops: BTreeMap::new(),

@@ -1,9 +1,11 @@
 //! Settings of roles, changed by operators: checked against each other, the cluster, and what is used, all or nothing.
 //!
 //! A limit below what is offered takes offers back; weights that change take back all of them, as in Mesos, so that the
-//! next offers are by the new shares.
+//! next offers are by the new shares. All are taken back once a second at the most: whoever changes one weight after the
+//! other leaves the others time to use what they are offered.
 
 use super::claims::check_name;
+use super::deadlines::Deadline;
 use super::{Leader, Step, reply};
 use crate::effect::ReplyBody;
 use crate::entry::EntryKind;
@@ -13,7 +15,7 @@ use crate::policy::{Policy, PolicyError, RolePolicy};
 use crate::quantities::Quantities;
 use crate::refusal::{Code, Refusal};
 use tepui_proto::roles::RoleChange;
-use tepui_proto::{OfferId, Role, names};
+use tepui_proto::{DurationMs, OfferId, Role, Timestamp, limits, names};
 
 /// Changes in one request.
 const CHANGES: usize = 1_000;
@@ -61,6 +63,12 @@ impl Leader {
             let before = policy.role(&change.role).cloned().unwrap_or_default();
             policy.set(change.role.clone(), merged(before, change));
         }
+        let bytes = policy.weight();
+        if bytes > limits::ROLE_SETTINGS_BYTES && bytes > self.state.policy.weight() {
+            let most = limits::ROLE_SETTINGS_BYTES;
+            let message = format!("settings of all roles would take {bytes} bytes; at most {most}");
+            return Err(Refusal::new(Code::LimitReached, message));
+        }
         policy.check().map_err(|error| refuse(&error))?;
         if force {
             return Ok(policy);
@@ -84,24 +92,47 @@ impl Leader {
         used
     }
 
+    /// Sets what is not so already.
     fn set_roles(&mut self, step: &mut Step<'_>, policy: &Policy, changes: &[RoleChange]) {
-        let settings = changes.iter().map(|change| {
-            (change.role.clone(), policy.role(&change.role).cloned().unwrap_or_default())
-        });
-        let settings: Vec<(Role, RolePolicy)> = settings.collect();
+        let (mut settings, mut limited) = (Vec::new(), Vec::new());
+        let mut is_shared_anew = false;
+        for role in changes.iter().map(|change| &change.role) {
+            let now = policy.role(role).cloned().unwrap_or_default();
+            let before = self.state.policy.role(role).cloned().unwrap_or_default();
+            if now == before {
+                continue;
+            }
+            is_shared_anew |=
+                now.weight_milli != before.weight_milli || now.guarantee != before.guarantee;
+            if now.limit != before.limit {
+                limited.push(role.clone());
+            }
+            settings.push((role.clone(), now));
+        }
+        if settings.is_empty() {
+            return;
+        }
         self.propose(step, EntryKind::RolesSet(settings));
         self.mind.allocator.policy_changed();
         self.mind.all_dirty = true;
-        let is_weighed = changes.iter().any(|change| change.weight_milli.is_some());
-        let is_promised = changes.iter().any(|change| change.guarantee.is_some());
-        if is_weighed || is_promised {
-            for id in self.mind.offers.ids().collect::<Vec<_>>() {
-                self.rescind(id);
-            }
+        if is_shared_anew {
+            self.share_anew(step.now);
         }
-        for change in changes.iter().filter(|change| change.limit.is_some()) {
-            self.enforce_limit(&change.role);
+        for role in &limited {
+            self.enforce_limit(role);
         }
+    }
+
+    /// Takes back all offers, or will when it is time.
+    pub(super) fn share_anew(&mut self, now: Timestamp) {
+        if now < self.mind.shares_anew_at {
+            return self.mind.deadlines.set(self.mind.shares_anew_at, Deadline::ShareAnew);
+        }
+        self.mind.shares_anew_at = now.after(DurationMs(limits::SHARE_ANEW_MS));
+        for id in self.mind.offers.ids().collect::<Vec<_>>() {
+            self.rescind(id);
+        }
+        self.mind.all_dirty = true;
     }
 
     /// Takes offers back until the role holds no more than its limit, or has none.

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use tepui_proto::api::{FrameworkPhase, FrameworkSpec};
 use tepui_proto::control::{MasterMessage, ModuleKind, ModuleVerdict};
 use tepui_proto::{
-    AgentId, Digest, DurationMs, FrameworkId, Reason, Role, TaskKey, TaskState, Tenant, limits,
-    names,
+    AgentId, Digest, DurationMs, FrameworkId, Reason, Role, TaskKey, TaskState, Tenant, Timestamp,
+    limits, names,
 };
 
 /// The most CPU of a scheduler, in thousandths: one turn is in flight at a time, so more than a core is of no use.
@@ -76,7 +76,7 @@ impl Leader {
             if self.mind.framework(id).hosted.is_some() {
                 self.end_instance(step, id, (false, "a new version was submitted"));
             }
-            self.mind.framework(id).restart_at = step.now;
+            self.begin_upgraded(step.now, id);
             self.propose(step, EntryKind::FrameworkUpgraded(submission));
         } else {
             self.propose(step, EntryKind::FrameworkSubmitted(submission));
@@ -91,6 +91,21 @@ impl Leader {
         if let Some(view) = self.framework_view_of(id) {
             reply(step.fx, ticket, Ok(ReplyBody::Framework { view: Box::new(view), upgraded }));
         }
+    }
+
+    /// An upgraded scheduler begins at once; one that is upgraded again and again begins the later the oftener it was,
+    /// since each beginning reads all of its durable state.
+    fn begin_upgraded(&mut self, now: Timestamp, id: FrameworkId) {
+        let mind = self.mind.framework(id);
+        let forgotten = DurationMs(limits::UPGRADES_FORGOTTEN_MS);
+        let is_again = mind.upgraded_at.is_some_and(|at| now < at.after(forgotten));
+        mind.upgrades = if is_again { mind.upgrades + 1 } else { 0 };
+        mind.upgraded_at = Some(now);
+        let wait = match mind.upgrades {
+            0 => 0,
+            times => limits::RESTART_BACKOFF_MS << (times - 1).min(20),
+        };
+        mind.restart_at = now.after(DurationMs(wait.min(limits::RESTART_BACKOFF_MS_MAX)));
     }
 
     /// All names that a framework was submitted with, by every version of it, are told to each instance: together they are

@@ -108,18 +108,21 @@ impl Leader {
         last
     }
 
-    /// What is the leader's and ends with its term: agents, offers, requests.
+    /// What is the leader's and ends with its term: agents, offers, requests. Who was not told of many refusals is told of
+    /// them first: what it answers to offers and requests may lead to more.
     fn push_soft(
         &mut self,
         now: Timestamp,
         id: FrameworkId,
         events: &mut Vec<Event>,
     ) -> Vec<RequestId> {
+        let framework = self.state.frameworks.get(&id);
+        let is_behind = framework.is_some_and(|framework| framework.is_behind());
         let mind = self.mind.framework(id);
         let lost = std::iter::from_fn(|| mind.lost_agents.pop_first());
         events.extend(lost.take(LOST_AGENTS).map(Event::AgentLost));
-        let offers: Vec<OfferId> =
-            mind.new_offers.iter().copied().take(limits::TURN_OFFERS).collect();
+        let most = if is_behind { 0 } else { limits::TURN_OFFERS };
+        let offers: Vec<OfferId> = mind.new_offers.iter().copied().take(most).collect();
         let mut told = Vec::with_capacity(offers.len());
         let mut agents = Vec::new();
         let (mut bytes, mut known) = (0, 0);
@@ -151,7 +154,8 @@ impl Leader {
         if !told.is_empty() {
             events.push(Event::Offers(told));
         }
-        let count = mind.new_requests.len().min(TURN_REQUESTS);
+        let most = if is_behind { 0 } else { TURN_REQUESTS };
+        let count = mind.new_requests.len().min(most);
         let mut bytes = 0;
         let mut requests = Vec::new();
         for _ in 0..count {

@@ -3,7 +3,7 @@
 use super::blobs::KeptBlob;
 use super::digest::StateDigest;
 use super::weight::name_weight;
-use super::{Queue, State, Task};
+use super::{Class, Queue, State, Task};
 use crate::entry::{Completed, Submission};
 use crate::ledger::Holder;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use tepui_proto::calls::Want;
 use tepui_proto::events::StartCause;
 use tepui_proto::{
     AgentId, FrameworkId, Incarnation, Resources, Role, TaskId, TaskState, Tenant, Timestamp,
-    TurnNumber,
+    TurnNumber, limits,
 };
 
 /// A scheduler's instance, where it was placed.
@@ -122,6 +122,11 @@ impl Framework {
     pub fn holder(&self) -> Option<Holder<'_>> {
         let role = self.submission.roles.first()?;
         Some(Holder { role, framework: self.submission.framework })
+    }
+
+    /// Whether it was not told of more refusals yet than one turn tells.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.queue.count(Class::Refusals).entries > limits::TURN_EVENTS
     }
 
     /// After it was read: what follows from the rest.
@@ -429,7 +434,7 @@ impl State {
             let Some(framework) = self.frameworks.remove(&id) else { continue };
             framework.undigest_all(&mut self.digest);
             self.bytes -= framework.weight();
-            self.retained -= framework.ended.len();
+            self.count_retained(id, framework.ended.len(), 0);
             let submission = &framework.submission;
             let name = (submission.tenant.clone(), submission.name.clone());
             if self.names.get(&name) == Some(&id) {

@@ -4,6 +4,7 @@
 
 use super::{Framework, State, StateError};
 use crate::ledger::Ledger;
+use std::collections::BTreeSet;
 use std::io;
 
 /// Why a state was not written.
@@ -36,7 +37,6 @@ impl State {
             agent_names: self.agent_names.clone(),
             blobs: self.blobs.clone(),
             modules: self.modules.clone(),
-            ended_tasks: self.ended_tasks.clone(),
             ended_frameworks: self.ended_frameworks.clone(),
             last_framework: self.last_framework,
             last_agent: self.last_agent,
@@ -46,6 +46,7 @@ impl State {
             pooled: self.pooled.clone(),
             ledger: Ledger::default(),
             retained: 0,
+            retainers: BTreeSet::new(),
             bytes: 0,
         })
     }

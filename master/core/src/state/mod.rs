@@ -37,7 +37,7 @@ use tepui_proto::control::ModuleKind;
 use tepui_proto::{AgentId, Bundle, Digest, FrameworkId, TaskKey, Tenant, Term, Timestamp, limits};
 
 /// The version of snapshots that this master writes and reads. Nothing was deployed with an earlier one.
-const SNAPSHOT_VERSION: u16 = 3;
+const SNAPSHOT_VERSION: u16 = 4;
 
 /// Bounds that `apply` uses; in the state, so that masters of different builds agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +114,6 @@ pub struct State {
     pub(crate) agent_names: BTreeMap<String, AgentId>,
     pub(crate) blobs: BTreeMap<Digest, BlobRecord>,
     pub(crate) modules: BTreeSet<(Digest, ModuleKind)>,
-    /// Oldest first. Tasks that their framework has forgotten already may still stand here.
-    pub(crate) ended_tasks: VecDeque<TaskKey>,
     /// Oldest first.
     pub(crate) ended_frameworks: VecDeque<FrameworkId>,
     pub(crate) last_framework: FrameworkId,
@@ -132,6 +130,9 @@ pub struct State {
     /// How many ended tasks are kept; follows from the frameworks.
     #[serde(skip)]
     pub(crate) retained: usize,
+    /// Who keeps so many of them, the most last; follows from the frameworks.
+    #[serde(skip)]
+    pub(crate) retainers: BTreeSet<(usize, FrameworkId)>,
     /// What all frameworks take, about; follows from them.
     #[serde(skip)]
     pub(crate) bytes: usize,
@@ -167,7 +168,9 @@ impl State {
         let mut state: Self =
             postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
         state.frameworks.values_mut().map(Arc::make_mut).for_each(Framework::recount);
-        state.retained = state.frameworks.values().map(|framework| framework.ended.len()).sum();
+        let ended = state.frameworks.iter().map(|(id, framework)| (framework.ended.len(), *id));
+        state.retainers = ended.filter(|(kept, _)| *kept > 0).collect();
+        state.retained = state.retainers.iter().map(|(kept, _)| kept).sum();
         state.bytes = state.frameworks.values().map(|framework| framework.weight()).sum();
         state.rebuild_ledger().ok_or(StateError::Body)?;
         Ok(state)

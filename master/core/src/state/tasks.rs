@@ -116,15 +116,16 @@ impl State {
         }
     }
 
-    /// Remembers an ended task, and forgets the oldest beyond the bounds: of its framework, and of all together.
+    /// Remembers an ended task, and forgets beyond the bounds: the oldest of its framework, and of all together the oldest
+    /// of whoever keeps the most, so that no number of others' tasks pushes out those of a framework that has few.
     pub(super) fn retain_ended(&mut self, framework: FrameworkId, task: TaskId, weight: usize) {
         let Some(record) = self.frameworks.get_mut(&framework).map(Arc::make_mut) else { return };
         self.bytes -= record.weight();
         record.ended_bytes += weight;
-        record.ended.push_back(task.clone());
+        record.ended.push_back(task);
         self.bytes += record.weight();
-        self.retained += 1;
-        self.ended_tasks.push_back(TaskKey { framework, task });
+        let kept = record.ended.len();
+        self.count_retained(framework, kept - 1, kept);
         while let Some(record) = self.frameworks.get(&framework)
             && (record.ended.len() > self.bounds.ended_tasks
                 || record.ended_bytes > self.bounds.ended_task_bytes)
@@ -132,23 +133,11 @@ impl State {
         {
             self.forget_oldest(framework);
         }
-        // Entries of tasks that their framework has forgotten already count for nothing.
-        while self.retained > self.bounds.ended_tasks_all {
-            let Some(oldest) = self.ended_tasks.pop_front() else { break };
-            if self.is_oldest(&oldest) {
-                self.forget_oldest(oldest.framework);
-            }
+        while self.retained > self.bounds.ended_tasks_all
+            && let Some((_, most)) = self.retainers.last().copied()
+        {
+            self.forget_oldest(most);
         }
-        if self.ended_tasks.len() > 2 * self.bounds.ended_tasks_all.max(self.bounds.ended_tasks) {
-            let all = std::mem::take(&mut self.ended_tasks);
-            let is_kept = |key: &TaskKey| self.task(key).is_some_and(|task| task.live.is_none());
-            self.ended_tasks = all.into_iter().filter(is_kept).collect();
-        }
-    }
-
-    fn is_oldest(&self, key: &TaskKey) -> bool {
-        let record = self.frameworks.get(&key.framework);
-        record.is_some_and(|record| record.ended.front() == Some(&key.task))
     }
 
     /// Forgets the task of a framework that ended first.
@@ -156,12 +145,22 @@ impl State {
         let Some(record) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
         let before = record.weight();
         let Some(oldest) = record.ended.pop_front() else { return };
-        self.retained -= 1;
+        let kept = record.ended.len();
         if let Some(task) = record.tasks.remove(&oldest) {
             record.ended_bytes -= task.ended_weight();
             self.digest.remove(&task.mark(id));
         }
         self.bytes = self.bytes - before + record.weight();
+        self.count_retained(id, kept + 1, kept);
+    }
+
+    /// A framework that kept so many ended tasks keeps so many now.
+    pub(super) fn count_retained(&mut self, id: FrameworkId, before: usize, now: usize) {
+        self.retained = self.retained - before + now;
+        self.retainers.remove(&(before, id));
+        if now > 0 {
+            self.retainers.insert((now, id));
+        }
     }
 }
 

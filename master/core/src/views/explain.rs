@@ -64,7 +64,7 @@ impl Leader {
 
     /// Why those in a role and below it are offered what they are.
     pub fn explain_role(&self, role: &str) -> Option<RoleExplanation> {
-        let view = self.role_view(role)?;
+        let view = self.views_of_roles(&[Role::from(role)]).pop()?;
         let live = self.state.frameworks.iter().filter(|(_, framework)| !framework.has_ended());
         let asks = live.flat_map(|(id, framework)| {
             let roles = framework.submission.roles.iter();

@@ -23,13 +23,17 @@ impl Leader {
         page(names.into_iter().map(view), limit, |view| view.role.clone())
     }
 
-    /// A role, if anybody is in it, it holds something, or something is set for it.
-    pub fn role_view(&self, role: &str) -> Option<RoleView> {
-        let frameworks = self.frameworks_by_role().get(role).copied().unwrap_or(0);
-        let is_known = frameworks > 0
-            || self.state.ledger.role(role).is_some()
-            || self.state.policy.role(&Role::from(role)).is_some();
-        is_known.then(|| self.role_view_of(role, frameworks))
+    /// These roles, each if anybody is in it, it holds something, or something is set for it.
+    pub fn views_of_roles(&self, roles: &[Role]) -> Vec<RoleView> {
+        let counts = self.frameworks_by_role();
+        let known = roles.iter().filter_map(|role| {
+            let frameworks = counts.get(role.as_str()).copied().unwrap_or(0);
+            let is_known = frameworks > 0
+                || self.state.ledger.role(role.as_str()).is_some()
+                || self.state.policy.role(role).is_some();
+            is_known.then(|| self.role_view_of(role.as_str(), frameworks))
+        });
+        known.collect()
     }
 
     fn frameworks_by_role(&self) -> BTreeMap<&str, u64> {

@@ -1,9 +1,9 @@
 //! Settings of roles: all or nothing, checked against each other, the cluster, and what is used.
 
 use crate::stage::{Stage, change, guarantee, limit, task};
-use tepui_master_core::Code;
+use tepui_master_core::{Code, EntryKind};
 use tepui_proto::roles::{Packing, RoleChange};
-use tepui_proto::{Role, Scalars};
+use tepui_proto::{Role, Scalars, limits};
 
 fn weight(role: &str, weight_milli: u64) -> RoleChange {
     RoleChange { weight_milli: Some(weight_milli), ..change(role) }
@@ -174,6 +174,55 @@ fn weights_that_change_take_back_all_offers() {
     let rescinded = stage.inbox(web).rescinded.len() + stage.inbox(ads).rescinded.len();
     assert_eq!(rescinded, before);
     assert_eq!(stage.offered(web) + stage.offered(ads), 8_000, "and all is offered anew");
+}
+
+#[test]
+fn weights_that_change_again_and_again_take_back_offers_once_a_second() {
+    let (mut stage, framework) = Stage::small(4_000, "web");
+    let mut times = 0;
+    let mut change = |stage: &mut Stage, weight_milli| {
+        stage.inboxes.get_mut(&framework).unwrap().rescinded.clear();
+        stage.roles(vec![weight("ads", weight_milli)]).unwrap();
+        times += usize::from(!stage.inbox(framework).rescinded.is_empty());
+        times
+    };
+    assert_eq!(change(&mut stage, 2_000), 1, "the first at once");
+    for n in 1..100 {
+        stage.now.0 += 5;
+        assert_eq!(change(&mut stage, 2_000 + n), 1);
+    }
+    // The last one is not forgotten.
+    stage.inboxes.get_mut(&framework).unwrap().rescinded.clear();
+    stage.pass(limits::SHARE_ANEW_MS);
+    assert_eq!(stage.inbox(framework).rescinded.len(), 1);
+    // What is so already is no change.
+    let before = stage.log.len();
+    stage.pass(2 * limits::SHARE_ANEW_MS);
+    assert_eq!(change(&mut stage, 2_099), 1);
+    let written = &stage.log[before..];
+    assert!(!written.iter().any(|entry| matches!(entry.kind, EntryKind::RolesSet(_))));
+    assert_eq!(change(&mut stage, 3_000), 2);
+}
+
+#[test]
+fn settings_of_all_roles_are_bounded_together() {
+    let mut stage = Stage::new();
+    let mut set = 0;
+    let refused = loop {
+        let role = |n| weight(&format!("{}/{n}", "r".repeat(100)), 2_000);
+        if let Err(code) = stage.roles((set..set + 1_000).map(role).collect()) {
+            break code;
+        }
+        set += 1_000;
+    };
+    assert_eq!(refused, Code::LimitReached);
+    assert!((5_000..50_000).contains(&set), "{set}");
+    // What takes no more is taken, and what takes less makes room.
+    let (first, last) = (format!("{}/0", "r".repeat(100)), format!("{}/{set}", "r".repeat(100)));
+    stage.roles(vec![weight(&first, 3_000)]).unwrap();
+    let gone = (0..1_000).map(|n| weight(&format!("{}/{n}", "r".repeat(100)), 1_000));
+    stage.roles(gone.collect()).unwrap();
+    stage.roles(vec![weight(&last, 2_000)]).unwrap();
 }
 
 #[test]

@@ -46,6 +46,9 @@ impl FakeCluster {
             Call::Kill(kill) => {
                 if self.live().contains(&kill.task.as_str()) {
                     self.end_task(&kill.task, TaskState::Killed, "kill-requested", None);
+                } else if let Some(ended) = self.status_of(&kill.task) {
+                    // Its last word is told again.
+                    self.waiting.push(Event::TaskUpdated(ended));
                 } else {
                     self.refuse(at, "task-unknown", &kill.task);
                 }

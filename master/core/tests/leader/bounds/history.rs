@@ -1,9 +1,9 @@
 //! What is remembered, for how long, and at whose cost.
 
-use crate::stage::{Stage, putting_out, task};
+use crate::stage::{Stage, accept, launch, putting_out, task};
 use tepui_master_core::Input;
 use tepui_proto::tasks::Blob;
-use tepui_proto::{Call, Digest, TaskState, Tenant, limits};
+use tepui_proto::{Call, Digest, OfferId, TaskState, Tenant, limits};
 
 #[test]
 fn a_framework_s_many_ended_tasks_push_nobody_else_s_out() {
@@ -35,6 +35,32 @@ fn a_framework_s_many_ended_tasks_push_nobody_else_s_out() {
     let again = stage.restored();
     let counted = again.framework(busy).unwrap().counts[&TaskState::Finished];
     assert_eq!(counted, ended as u64, "a snapshot keeps the count");
+}
+
+#[test]
+fn many_frameworks_with_many_ended_tasks_push_nobody_out_who_has_few() {
+    let mut stage = Stage::new();
+    stage.agent("a", 100_000);
+    let quiet = stage.framework("quiet", &["x"]);
+    stage.run(quiet, vec![task("only", 100)]);
+    stage.report("only", TaskState::Finished);
+    stage.nothing(quiet);
+    let busy = 20;
+    for n in 0..busy {
+        let framework = stage.framework(&format!("busy{n}"), &["y"]);
+        // Launches on offers that there never were end at once.
+        let tasks = (0..limits::ENDED_TASKS).map(|t| launch(task(&format!("t{t}"), 100)));
+        stage.say(framework, vec![accept(&[OfferId(1 << 40)], tasks.collect())]);
+    }
+    let kept = |name: &str| {
+        let (_, framework) = stage.leader.state().framework_named(&"acme".into(), name).unwrap();
+        framework.tasks.len()
+    };
+    assert_eq!(kept("quiet"), 1);
+    let all: Vec<usize> = (0..busy).map(|n| kept(&format!("busy{n}"))).collect();
+    assert_eq!(all.iter().sum::<usize>() + 1, limits::ENDED_TASKS_ALL);
+    assert!(all.iter().all(|kept| kept.abs_diff(limits::ENDED_TASKS_ALL / busy) <= 1), "{all:?}");
+    stage.check_copies();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::stage::Stage;
 use std::collections::BTreeMap;
-use tepui_master_core::{Code, Effect, Effects, Input};
+use tepui_master_core::{Code, Effect, Effects, Entry, EntryKind, Input};
 use tepui_proto::api::FrameworkSpec;
 use tepui_proto::control::ModuleKind;
 use tepui_proto::{Digest, Tenant, limits};
@@ -113,4 +113,39 @@ fn a_cluster_has_so_many_frameworks_and_an_upgrade_is_none() {
     assert_eq!(submit(&mut stage, spec("f0")), Ok(()));
     assert_eq!(submit(&mut stage, spec("last")), Ok(()));
     assert_eq!(submit(&mut stage, spec("more")), Err(Code::LimitReached));
+}
+
+#[test]
+fn who_is_upgraded_again_and_again_begins_the_later() {
+    let (mut stage, framework) = Stage::small(1_000, "x");
+    let began = |stage: &Stage| {
+        let is_begun = |entry: &&Entry| matches!(entry.kind, EntryKind::InstanceBegan { .. });
+        stage.log.iter().filter(is_begun).count()
+    };
+    let mut upgrade = |stage: &mut Stage| {
+        let before = began(stage);
+        stage.upgrade("f", &["x"], BTreeMap::new()).unwrap();
+        let mut waited = 0;
+        while began(stage) == before {
+            stage.pass(10);
+            waited += 10;
+        }
+        assert!(stage.leader.state().framework(framework).unwrap().is_active());
+        waited
+    };
+    assert_eq!(upgrade(&mut stage), 0, "the first begins at once");
+    let waits: Vec<u64> = (0..12).map(|_| upgrade(&mut stage)).collect();
+    assert_eq!(&waits[..4], [100, 200, 400, 800], "{waits:?}");
+    assert_eq!(waits[11], limits::RESTART_BACKOFF_MS_MAX, "{waits:?}");
+    // Those that come while it waits count too, and all of them begin one instance.
+    let before = began(&stage);
+    for _ in 0..200 {
+        stage.upgrade("f", &["x"], BTreeMap::new()).unwrap();
+        stage.pass(10);
+    }
+    assert_eq!(began(&stage), before);
+    stage.pass(limits::RESTART_BACKOFF_MS_MAX + 10);
+    assert_eq!(began(&stage), before + 1);
+    stage.pass(limits::UPGRADES_FORGOTTEN_MS);
+    assert_eq!(upgrade(&mut stage), 0, "once they are forgotten");
 }

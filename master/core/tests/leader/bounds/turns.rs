@@ -1,10 +1,10 @@
 //! What one answer may come to.
 
 use super::refused_whole;
-use crate::stage::{Stage, task, want};
+use crate::stage::{Stage, accept, launch, task, want};
 use tepui_master_core::state::Class;
 use tepui_proto::calls::{Acceptance, Comparison, Constraint, Operation, Reservation, Want};
-use tepui_proto::{Call, DurationMs, OfferId, Reason, Resources, TaskState, limits};
+use tepui_proto::{Call, DurationMs, OfferId, Reason, Resources, TaskKey, TaskState, limits};
 
 fn bytes_of_log(stage: &Stage, from: usize) -> usize {
     stage.log[from..].iter().map(|entry| entry.encode().unwrap().len()).sum()
@@ -35,6 +35,47 @@ fn a_task_that_is_killed_many_times_in_a_turn_is_killed_once_with_the_shortest_g
     assert_eq!(stage.kills, [("t".to_owned(), DurationMs(6_001))]);
     stage.say(framework, vec![Call::Kill { task: "t".into(), grace: Some(DurationMs(u64::MAX)) }]);
     assert_eq!(stage.kills.last().unwrap().1, DurationMs(limits::KILL_GRACE_MS_MAX));
+}
+
+#[test]
+fn a_task_that_is_killed_in_the_turn_that_launches_it_is_launched_and_killed() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let offer = stage.held(framework)[0];
+    let kill = Call::Kill { task: "t".into(), grace: None };
+    stage.say(framework, vec![accept(&[offer], vec![launch(task("t", 1_000))]), kill]);
+    assert_eq!(stage.refusals(framework), Vec::<String>::new());
+    assert!(stage.launches.contains_key("t"));
+    assert_eq!(stage.kills.len(), 1);
+    let state = |stage: &Stage| {
+        let key = TaskKey { framework, task: "t".into() };
+        stage.leader.state().task(&key).unwrap().status.state
+    };
+    assert_eq!(state(&stage), TaskState::Killing);
+    stage.report("t", TaskState::Killed);
+    assert_eq!(state(&stage), TaskState::Killed);
+    stage.check_copies();
+}
+
+#[test]
+fn who_was_not_told_of_many_refusals_is_told_of_nothing_else_that_could_lead_to_more() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    stage.say_and_wait(framework);
+    let mark = stage.inbox(framework).mark.unwrap();
+    let before = stage.held(framework).len();
+    stage.answer(framework, mark, (0..4_000).map(kill).collect());
+    stage.agent("b", 1_000);
+    let mut turns = 0;
+    while stage.leader.state().framework(framework).unwrap().queue.count(Class::Refusals).entries
+        > limits::TURN_EVENTS + 512
+    {
+        assert_eq!(stage.held(framework).len(), before, "no offer while it is behind");
+        let mark = stage.inbox(framework).mark.unwrap();
+        stage.answer(framework, mark, Vec::new());
+        turns += 1;
+    }
+    assert!(turns > 10, "{turns}");
+    stage.rest();
+    assert_eq!(stage.held(framework).len(), before + 1, "and then it is offered");
 }
 
 #[test]
