@@ -149,6 +149,11 @@ impl Target {
     pub(crate) fn find(path: &Path) -> std::io::Result<Self> {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {
+                // It points to what is not there yet.
+                let folder = path.parent().unwrap_or_else(|| Path::new(""));
+                return Self::find(&folder.join(std::fs::read_link(path)?));
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // A temporary file is its owner's alone; what a person asked for is as other files.
                 let target = Self { path: path.to_owned(), mode: 0o644, is_stream: false };
@@ -163,7 +168,7 @@ impl Target {
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
-        let (mode, is_stream) = (metadata.permissions().mode() & 0o7777, !metadata.is_file());
+        let (mode, is_stream) = (metadata.permissions().mode() & 0o777, !metadata.is_file());
         Ok(Self { path: std::fs::canonicalize(path)?, mode, is_stream })
     }
 

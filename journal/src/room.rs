@@ -101,9 +101,9 @@ impl Room {
         self.free().map_or(true, |free| free >= bytes)
     }
 
-    /// What a snapshot leaves to the log's next writes.
+    /// What a snapshot leaves to the log's next writes: more than one of the loop's batches takes.
     pub(crate) fn for_log(&self) -> u64 {
-        self.disk().map_or(0, |disk| MARGIN.min(total(&disk) / LOG_PART))
+        self.disk().map_or(0, |disk| (3 * MARGIN).min(total(&disk) / LOG_PART))
     }
 
     /// Takes the ballast back, as soon as there is room for it and the journal's next writes.

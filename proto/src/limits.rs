@@ -331,10 +331,13 @@ pub const MOVES: usize = 1_000;
 pub const AGENTS: usize = 100_000;
 /// Settings of all roles together, in the master's memory: some 10,000 roles with a limit each.
 pub const ROLE_SETTINGS_BYTES: usize = 2 * MIB;
+/// Resources that a guarantee or a limit names.
+pub const QUOTA_NAMES: usize = 64;
 /// Between two times that all offers are taken back because shares have changed.
 pub const SHARE_ANEW_MS: u64 = 1_000;
-/// After how long without an upgrade a framework's next one begins at once again.
-pub const UPGRADES_FORGOTTEN_MS: u64 = 60_000;
+/// After how long without an upgrade a framework's next one begins at once again, unless the last one had to wait for
+/// longer than a quarter of this: then after four times as long.
+pub const UPGRADES_FORGOTTEN_MS: u64 = 10_000;
 /// Live tasks of one framework.
 pub const LIVE_TASKS: usize = 1_000_000;
 /// Frameworks of one cluster that have not ended.

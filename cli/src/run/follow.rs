@@ -4,6 +4,7 @@
 //! order, and both are waited for.
 
 use super::FRAMEWORK;
+use super::later::{Later, later};
 use super::waiting::{self, Shown, run_of};
 use crate::blob;
 use crate::client::Client;
@@ -305,10 +306,16 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
             Ok(_) => unreached = 0,
             Err(error) if error.has_code("task-unknown") => {
                 unreached = 0;
-                // It may have begun and ended since it was asked for: only who is over and still unknown never began.
-                if !is_to_come(client, task).await && std::mem::replace(&mut is_over, true) {
-                    return Err(CliError::failed("it was stopped before it began")
-                        .cause(format_args!("task `{FRAMEWORK}/{task}`")));
+                // It may have begun and ended since it was asked for: only who is over and still unknown never began, or
+                // is forgotten by all but its framework.
+                match later(client, task).await {
+                    Later::Comes => {}
+                    end if !std::mem::replace(&mut is_over, true) => drop(end),
+                    Later::Ended(view) => return Ok(*view),
+                    Later::Never => {
+                        return Err(CliError::failed("it was stopped before it began")
+                            .cause(format_args!("task `{FRAMEWORK}/{task}`")));
+                    }
                 }
             }
             Err(error) if error.exit == Exit::Unreachable && unreached < UNREACHED_MOST => {
@@ -393,16 +400,6 @@ async fn stop(client: &Client, run: &str) -> bool {
         out::note(format_args!("warning: the run cannot be stopped: {}", error.message));
     }
     stopped.is_ok()
-}
-
-/// Whether a task that is not there is still to come, as its framework has it.
-async fn is_to_come(client: &Client, task: &str) -> bool {
-    let Some(run) = run_of(task) else { return false };
-    match Shown::get(client, run).await {
-        Ok(shown) => shown.is_under_way(task),
-        // Its scheduler may be on its way to another agent.
-        Err(error) => !error.has_code("run-unknown"),
-    }
 }
 
 async fn keep_outputs(

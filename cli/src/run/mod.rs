@@ -6,6 +6,7 @@
 
 pub(crate) mod follow;
 pub(crate) mod kind;
+mod later;
 mod waiting;
 
 use crate::blob::Target;

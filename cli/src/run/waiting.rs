@@ -28,6 +28,7 @@ pub(super) struct Shown {
 struct ShownTask {
     task: String,
     state: String,
+    exit_code: Option<i32>,
 }
 
 impl ShownTask {
@@ -52,6 +53,12 @@ impl Shown {
     /// The task that stands for an instance now.
     pub(super) fn task(&self, instance: usize) -> Option<String> {
         self.tasks.get(instance).map(|shown| shown.task.clone())
+    }
+
+    /// How a task ended, in its framework's word for it, and with which exit code; none if it did not.
+    pub(super) fn end(&self, task: &str) -> Option<(&str, Option<i32>)> {
+        let shown = self.tasks.iter().find(|shown| shown.task == task)?;
+        (!shown.is_under_way()).then_some((&shown.state, shown.exit_code))
     }
 
     /// Whether a task waits or runs.

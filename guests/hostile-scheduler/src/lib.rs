@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tepui_sdk::bindings::exports::tepui::framework::scheduler::Guest;
 use tepui_sdk::wire::protocol::{
     Acceptance, Call, Comparison, Constraint, Decline, Event, Kill, NewVolume, Offer, Operation,
-    Reservation, Resources, Response, Start, Timer, Want,
+    Reservation, Resources, Response, Start, Timer, Want, Write,
 };
 use tepui_sdk::{Message, Task, TaskState, TaskStatus};
 
@@ -141,12 +141,28 @@ impl Plan {
         }
     }
 
+    /// A task for an offer that there never was.
+    fn nowhere(&self, n: usize) -> Task {
+        Task::command(format!("n{}-{n}", self.turn), "task").cpu_milli(1).memory_mib(1)
+    }
+
+    /// A part of as much durable state as there may be.
+    fn value(&self, n: u64) -> Call {
+        Call::Put(Write { key: format!("{}-{n}", self.turn), value: Some(vec![7; 65_000]) })
+    }
+
     fn attack(&self) -> Vec<Call> {
         let kill = |n: u64| Call::Kill(Kill { task: format!("nobody-{n}"), grace: None });
         let timer = |n: u64| Timer { name: format!("t{n}"), after: 86_400_000 + self.turn };
         match self.mode.as_str() {
             "reconcile" => vec![Call::Reconcile(Vec::new()); 4_000],
             "bad-kills" => (0..4_000).map(kill).collect(),
+            "bad-launches" => vec![Call::Accept(Acceptance {
+                offers: bogus(1),
+                operations: (0..LAUNCHES).map(|n| Operation::Launch(self.nowhere(n))).collect(),
+                refuse_for: None,
+            })],
+            "state" if self.turn <= 4 => (0..15).map(|n| self.value(n)).collect(),
             "declines" => {
                 vec![Call::Decline(Decline { offers: bogus(120_000), refuse_for: None })]
             }

@@ -1,6 +1,6 @@
 //! The framework behind `tepui run`: one resident scheduler per tenant, which is told what to run by HTTP.
 //!
-//! `POST /runs` takes a run on and answers once it is recorded, before anything is launched; a request with a key that
+//! `POST /runs` takes a run on and answers once it is recorded; a request with a key that
 //! was seen before gets the same answer and starts nothing. `GET /runs/N` tells how far it is. `DELETE /runs/N` stops
 //! it, also what has not begun. Tasks are `rN-I`, and none that began is tried again: whoever asked sees how it ended. One
 //! that found its offer taken back, or its agent full, is launched again as `rN-I-2` and so on. A run that fits nowhere
@@ -29,6 +29,8 @@ const KILL_TIMER: &str = "kill";
 #[derive(Debug, Default)]
 pub struct Runs {
     book: Book,
+    /// Offers of this turn: used once all requests are answered, since both share what an answer has room for.
+    offers: Vec<Offer>,
     /// Instances that are to be stopped, and which launch of each. Durable state says that they are stopping.
     to_kill: BTreeSet<(u64, usize, u32)>,
 }
@@ -63,7 +65,11 @@ impl Runs {
                 Instance::Ended(end) => (end.state.as_str(), end.launch, end.exit_code),
             };
             let task = task_id(number, instance, launch);
-            serde_json::json!({ "task": task, "state": state, "exit_code": exit_code })
+            let mut shown = serde_json::json!({ "task": task, "state": state });
+            if let (Some(code), Some(shown)) = (exit_code, shown.as_object_mut()) {
+                shown.insert("exit_code".to_owned(), code.into());
+            }
+            shown
         });
         Ok((200, serde_json::json!({ "run": number, "tasks": tasks.collect::<Vec<_>>() })))
     }
@@ -107,6 +113,21 @@ impl Runs {
         }
         if !self.to_kill.is_empty() {
             cx.set_timer(KILL_TIMER, 1);
+        }
+    }
+
+    /// Launches what waits on the offers of this turn.
+    fn launch(&mut self, cx: &mut Cx) {
+        for offer in &std::mem::take(&mut self.offers) {
+            let mut left = Remaining::of(offer);
+            // First the run that the offer answers, then whatever else fits.
+            let waiting: Vec<u64> = self.book.waiting().take(WANTS).collect();
+            let first = offer.want.map(u64::from).filter(|number| waiting.contains(number));
+            for number in first.into_iter().chain(waiting) {
+                if !self.fill(cx, offer, &mut left, number) {
+                    return;
+                }
+            }
         }
     }
 
@@ -168,18 +189,8 @@ impl Scheduler for Runs {
         self.book.set(cx, number, instance, now);
     }
 
-    fn on_offers(&mut self, cx: &mut Cx, offers: Vec<Offer>) {
-        for offer in &offers {
-            let mut left = Remaining::of(offer);
-            // First the run that the offer answers, then whatever else fits.
-            let waiting: Vec<u64> = self.book.waiting().take(WANTS).collect();
-            let first = offer.want.map(u64::from).filter(|number| waiting.contains(number));
-            for number in first.into_iter().chain(waiting) {
-                if !self.fill(cx, offer, &mut left, number) {
-                    return;
-                }
-            }
-        }
+    fn on_offers(&mut self, _cx: &mut Cx, offers: Vec<Offer>) {
+        self.offers.extend(offers);
     }
 
     fn on_request(&mut self, cx: &mut Cx, request: Request) {
@@ -191,6 +202,7 @@ impl Scheduler for Runs {
     }
 
     fn on_turn_end(&mut self, cx: &mut Cx) {
+        self.launch(cx);
         self.kill_some(cx);
         self.book.write(cx);
         cx.decline_rest(0);

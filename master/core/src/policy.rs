@@ -243,17 +243,22 @@ impl Policy {
     }
 
     fn check_limit(&self, role: &Role, policy: &RolePolicy) -> Result<(), PolicyError> {
+        if policy.limit.is_empty() && policy.guarantee.is_empty() {
+            return Ok(());
+        }
         let mut path = role.as_str();
         while let Some((above, _)) = path.rsplit_once('/') {
             path = above;
             let Some((parent, settings)) = self.roles.get_key_value(above) else { continue };
             for (name, most) in settings.limit.iter() {
                 let over = |scalars: &Scalars| scalars.get(name).is_some_and(|have| have > most);
-                let (role, name, above) = (role.clone(), name.to_owned(), parent.clone());
+                let which = || (role.clone(), name.to_owned(), parent.clone());
                 if over(&policy.limit) {
+                    let (role, name, above) = which();
                     return Err(PolicyError::LimitOverAncestor { role, name, above });
                 }
                 if over(&policy.guarantee) {
+                    let (role, name, above) = which();
                     return Err(PolicyError::GuaranteeOverAncestor { role, name, above });
                 }
             }

@@ -5,13 +5,13 @@ use super::auth::tenant;
 use super::error::Failure;
 use super::extract::{Paging, Params, Segments, json, notation};
 use super::frameworks::AT_ONCE;
-use super::serving::Sent;
+use super::serving::{Sender, Sent};
 use crate::driver::View;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tepui_master_core::{Code, Input, Refusal};
 use tepui_proto::api::{
     FrameworkExplanation, Page, RoleExplanation, RolePatch, RoleView, RolesPatch,
@@ -22,8 +22,9 @@ use tepui_proto::{Role, limits, names};
 /// Changes of one request: a thousand roles, and a line of text for each.
 const BODY: usize = 1 << 20;
 
-/// How many times as long as a change took the next one waits.
+/// How many times as long as a change took the next one waits, and how long at the most.
 const REST: u32 = 4;
+const REST_MOST: Duration = Duration::from_secs(5);
 
 /// `?role=`.
 #[derive(Debug, Deserialize)]
@@ -56,6 +57,7 @@ pub(super) async fn get(
 /// One request at a time: the next begins when the loop has had some times as long for everything else.
 pub(super) async fn patch(
     State(app): State<App>,
+    Sender(guest): Sender,
     sent: Sent,
 ) -> Result<Json<Page<RoleView>>, Failure> {
     let RolesPatch { changes, force } = json(sent, BODY).await?;
@@ -67,24 +69,36 @@ pub(super) async fn patch(
         return Err(Refusal::new(Code::InvalidSpec, message).into());
     }
     drop(seen);
+    // Of one connection two wait, whatever it sends at once.
+    let _own = guest.looks.acquire().await;
     let turn = tokio::time::timeout(AT_ONCE, app.role_changes.clone().lock_owned()).await;
     let turn = turn.map_err(|_elapsed| {
-        Refusal::new(Code::RequestTimeout, "too many others change settings of roles".to_owned())
+        let message = "settings of roles are changed one request at a time, and others are before";
+        Refusal::new(Code::TooManyRequests, message)
     })?;
-    let begun = Instant::now();
-    let answer =
-        app.driver.ask(AT_ONCE, |ticket| Input::RolesChanged { ticket, changes, force }).await;
-    let look = move |view: &View<'_>| view.leader.views_of_roles(&roles);
-    let items = match answer {
-        Ok(_) => app.driver.query(look).await.map_err(Failure::from),
-        Err(refusal) => Err(refusal.into()),
-    };
-    let rest = begun.elapsed() * REST;
-    tokio::spawn(async move {
-        tokio::time::sleep(rest).await;
-        drop(turn);
+    // Whoever asked may go; the next one waits all the same.
+    let changed = tokio::spawn(async move {
+        let begun = Instant::now();
+        let items = set(&app, changes, force, roles).await;
+        let rest = (begun.elapsed() * REST).min(REST_MOST);
+        tokio::spawn(async move {
+            tokio::time::sleep(rest).await;
+            drop(turn);
+        });
+        items
     });
-    Ok(Json(Page { items: items?, next: None }))
+    let items = changed.await.map_err(|error| Failure::internal(&error, "internal"))??;
+    Ok(Json(Page { items, next: None }))
+}
+
+async fn set(
+    app: &App,
+    changes: Vec<RoleChange>,
+    force: bool,
+    roles: Vec<Role>,
+) -> Result<Vec<RoleView>, Failure> {
+    app.driver.ask(AT_ONCE, |ticket| Input::RolesChanged { ticket, changes, force }).await?;
+    Ok(app.driver.query(move |view| view.leader.views_of_roles(&roles)).await?)
 }
 
 fn change(patch: &RolePatch) -> Result<RoleChange, Failure> {

@@ -236,6 +236,8 @@ impl Cx {
 
     /// Answers a request.
     pub fn respond(&mut self, response: Response) {
+        // What an answer has room for is shared by launches and responses.
+        self.launch_bytes += response.body.len();
         self.calls.push(Call::Respond(response));
     }
 

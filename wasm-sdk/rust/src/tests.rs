@@ -241,3 +241,27 @@ fn resources_neither_wrap_nor_go_below_zero() {
 }
 
 crate::export!(Counting);
+
+/// Answers with much, and launches what there is still room for.
+#[derive(Default)]
+struct Talking;
+
+impl Scheduler for Talking {
+    fn on_request(&mut self, cx: &mut Cx, request: Request) {
+        let has_room = |cx: &Cx| cx.has_room(&task(0));
+        assert!(has_room(cx));
+        cx.respond_text(request.id, 200, &"x".repeat(600 << 10));
+        assert!(has_room(cx));
+        cx.respond_text(request.id, 200, &"x".repeat(40 << 10));
+        assert!(!has_room(cx), "what was answered takes room");
+        cx.put("asked", &true);
+    }
+}
+
+#[test]
+fn responses_and_launches_share_the_room_of_an_answer() {
+    let mut cluster = FakeCluster::new().submit::<Talking>(&[]);
+    cluster.request("GET", "/", "");
+    cluster.steps(2);
+    assert_eq!(cluster.state("asked"), Some(true));
+}

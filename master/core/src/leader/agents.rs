@@ -152,7 +152,7 @@ impl Leader {
         let told: BTreeMap<LaunchNumber, &TaskReport> =
             hello.tasks.iter().map(|task| (task.launch, task)).collect();
         let mut launches = Vec::new();
-        let mut lost = Vec::new();
+        let (mut lost, mut never_begun) = (Vec::new(), Vec::new());
         let mut kills: Vec<(LaunchNumber, TaskKey)> = Vec::new();
         for (number, key) in &agent.launches {
             let Some(task) = self.state.task(key) else { continue };
@@ -168,6 +168,8 @@ impl Leader {
                     key,
                     task,
                 ));
+            } else if *number > hello.launch_mark && state == TaskState::Killing {
+                never_begun.push(key.clone());
             } else {
                 lost.push(key.clone());
             }
@@ -204,6 +206,8 @@ impl Leader {
             Reason::AgentRestarted,
             "its agent has no record of it",
         );
+        let message = "it was stopped before its agent had heard of it";
+        self.move_tasks(step, &never_begun, TaskState::Killed, Reason::KillRequested, message);
         let mut returned = returned;
         while !returned.is_empty() {
             let rest = returned.split_off(returned.len().min(limits::MOVES));

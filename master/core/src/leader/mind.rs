@@ -78,9 +78,9 @@ pub(super) struct FrameworkMind {
     pub(super) hosted: Option<Hosted>,
     /// Not before.
     pub(super) restart_at: Timestamp,
-    /// How often it was upgraded without a longer pause, and when last.
+    /// How often it was upgraded again, and until when the next upgrade is one more.
     pub(super) upgrades: u32,
-    pub(super) upgraded_at: Option<Timestamp>,
+    pub(super) upgrades_forgotten_at: Timestamp,
     /// Agents that have failed its scheduler: until when they are avoided, and for how long they were.
     pub(super) avoid: BTreeMap<AgentId, (Timestamp, u64)>,
     /// Offers that it was not told of yet.

@@ -36,9 +36,8 @@ impl Leader {
             let reserved = conversion.to.pools().filter_map(|(kind, _)| kind.owner().cloned());
             let reserved: Vec<Role> = reserved.collect();
             self.propose(step, EntryKind::Converted(conversion));
-            for path in reserved.iter().flat_map(|role| paths(role.as_str())) {
-                self.enforce_limit(&Role::from(path));
-            }
+            let above = reserved.iter().flat_map(|role| paths(role.as_str())).map(Role::from);
+            self.enforce_limits(&above.collect());
             self.mind.dirty.insert(agent);
             ReplyBody::Done
         });

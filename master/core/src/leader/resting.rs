@@ -18,15 +18,29 @@ impl Leader {
         let mind = self.mind.framework(id);
         let is_again = mind.rested.is_some_and(|at| now.since(at).0 < limits::REST_FORGOTTEN_MS);
         let rest = each * compiled as u64 * if is_again { others } else { 1 };
-        let until = now.after(DurationMs(rest.min(limits::REST_MS_MAX)));
+        let rest = rest.min(limits::REST_MS_MAX);
+        let until = now.after(DurationMs(rest));
         mind.rested = Some(until);
         let untold: Vec<OfferId> = mind.new_offers.iter().copied().collect();
         self.mind.deadlines.set(until, Deadline::Rested(id));
         self.mind.asking.insert(id);
+        if rest > limits::KEPT_WHILE_OTHERS_WAIT_MS {
+            // It could not answer what it holds.
+            self.rescind_framework(id);
+            let message = format!(
+                "no turns and no offers for {rest} ms: {compiled} new regular expressions had to be compiled"
+            );
+            self.note(now, id, "resting", &message);
+        }
         // What it cannot be told of is for others.
         for offer in untold {
             self.rescind(offer);
         }
+    }
+
+    /// Whether it is given no turns and no offers for now.
+    pub(crate) fn is_resting(&self, id: FrameworkId) -> bool {
+        self.mind.resting.contains(&id)
     }
 
     pub(super) fn on_rested(&mut self, id: FrameworkId) {

@@ -6,14 +6,16 @@
 
 use super::claims::check_name;
 use super::deadlines::Deadline;
+use super::offers::OpenOffer;
 use super::{Leader, Step, reply};
 use crate::effect::ReplyBody;
 use crate::entry::EntryKind;
 use crate::input::Ticket;
-use crate::ledger::is_charged;
+use crate::ledger::{is_charged, paths};
 use crate::policy::{Policy, PolicyError, RolePolicy};
 use crate::quantities::Quantities;
 use crate::refusal::{Code, Refusal};
+use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::roles::RoleChange;
 use tepui_proto::{DurationMs, OfferId, Role, Timestamp, limits, names};
 
@@ -55,6 +57,11 @@ impl Leader {
                 Refusal::new(Code::RoleInvalid, format!("`{}`: {error}", role.escape_debug()))
             })?;
             for amounts in [&change.guarantee, &change.limit].into_iter().flatten() {
+                let (names, most) = (amounts.iter().count(), limits::QUOTA_NAMES);
+                if names > most {
+                    let message = format!("{names} resources in one setting; at most {most}");
+                    return Err(Refusal::new(Code::QuotaInvalid, message));
+                }
                 for (name, _) in amounts.iter() {
                     check_name("a resource's name", name)
                         .map_err(|message| Refusal::new(Code::QuotaInvalid, message))?;
@@ -76,17 +83,42 @@ impl Leader {
         if changes.iter().any(|change| change.guarantee.is_some()) {
             policy.check_cluster(&self.state.ledger).map_err(|error| refuse(&error))?;
         }
-        for change in changes.iter().filter(|change| change.limit.is_some()) {
-            let used = self.used_by(&change.role);
-            policy.check_used(&change.role, &used).map_err(|error| refuse(&error))?;
+        let limited = changes.iter().filter(|change| change.limit.is_some());
+        let limited: BTreeSet<Role> = limited.map(|change| change.role.clone()).collect();
+        let offered = self.offered_below(&limited);
+        for role in &limited {
+            let used = self.used_beside(role, offered.get(role));
+            policy.check_used(role, &used).map_err(|error| refuse(&error))?;
         }
         Ok(policy)
     }
 
+    /// What is on offer to each of these roles and those below it; nothing is absent.
+    fn offered_below<'a>(
+        &'a self,
+        roles: &'a BTreeSet<Role>,
+    ) -> BTreeMap<&'a Role, Vec<&'a OpenOffer>> {
+        let mut offered: BTreeMap<&Role, Vec<&OpenOffer>> = BTreeMap::new();
+        for (_, offer) in self.mind.offers.iter() {
+            for path in paths(offer.role.as_str()) {
+                if let Some(role) = roles.get(path) {
+                    offered.entry(role).or_default().push(offer);
+                }
+            }
+        }
+        offered
+    }
+
     /// What counts against a role's quota without its offers, which can be taken back.
     pub(super) fn used_by(&self, role: &Role) -> Quantities {
+        let roles = BTreeSet::from([role.clone()]);
+        let offered = self.offered_below(&roles);
+        self.used_beside(role, offered.get(role))
+    }
+
+    fn used_beside(&self, role: &Role, offered: Option<&Vec<&OpenOffer>>) -> Quantities {
         let mut used = self.state.ledger.consumed(role.as_str());
-        for offer in self.offers_below(role).filter_map(|id| self.mind.offers.get(id)) {
+        for offer in offered.into_iter().flatten() {
             used.remove_pools(&offer.bundle, is_charged);
         }
         used
@@ -94,7 +126,7 @@ impl Leader {
 
     /// Sets what is not so already.
     fn set_roles(&mut self, step: &mut Step<'_>, policy: &Policy, changes: &[RoleChange]) {
-        let (mut settings, mut limited) = (Vec::new(), Vec::new());
+        let (mut settings, mut limited) = (Vec::new(), BTreeSet::new());
         let mut is_shared_anew = false;
         for role in changes.iter().map(|change| &change.role) {
             let now = policy.role(role).cloned().unwrap_or_default();
@@ -105,7 +137,7 @@ impl Leader {
             is_shared_anew |=
                 now.weight_milli != before.weight_milli || now.guarantee != before.guarantee;
             if now.limit != before.limit {
-                limited.push(role.clone());
+                limited.insert(role.clone());
             }
             settings.push((role.clone(), now));
         }
@@ -118,9 +150,7 @@ impl Leader {
         if is_shared_anew {
             self.share_anew(step.now);
         }
-        for role in &limited {
-            self.enforce_limit(role);
-        }
+        self.enforce_limits(&limited);
     }
 
     /// Takes back all offers, or will when it is time.
@@ -135,21 +165,22 @@ impl Leader {
         self.mind.all_dirty = true;
     }
 
-    /// Takes offers back until the role holds no more than its limit, or has none.
-    pub(super) fn enforce_limit(&mut self, role: &Role) {
-        for id in self.offers_below(role).collect::<Vec<_>>() {
-            let consumed = self.state.ledger.consumed(role.as_str());
-            if self.state.policy.check_used(role, &consumed).is_ok() {
-                return;
+    /// Takes offers back until each of these roles holds no more than its limit, or has none.
+    pub(super) fn enforce_limits(&mut self, roles: &BTreeSet<Role>) {
+        let ids: Vec<OfferId> = self.mind.offers.ids().collect();
+        for id in ids {
+            if self.mind.offers.get(id).is_some_and(|offer| self.is_over(offer, roles)) {
+                self.rescind(id);
             }
-            self.rescind(id);
         }
     }
 
-    /// Offers to a role and those below it.
-    fn offers_below(&self, role: &Role) -> impl Iterator<Item = OfferId> {
-        let is_below = |of: &Role| crate::allocator::is_at_or_below(of.as_str(), role.as_str());
-        self.mind.offers.iter().filter(move |(_, offer)| is_below(&offer.role)).map(|(id, _)| id)
+    /// Whether one of these roles that an offer counts for holds more than its limit.
+    fn is_over(&self, offer: &OpenOffer, roles: &BTreeSet<Role>) -> bool {
+        paths(offer.role.as_str()).filter_map(|path| roles.get(path)).any(|role| {
+            let consumed = self.state.ledger.consumed(role.as_str());
+            self.state.policy.check_used(role, &consumed).is_err()
+        })
     }
 }
 

@@ -332,6 +332,7 @@ impl Leader {
             self.end_instance(step, id, (false, "its framework is stopping"));
         }
         self.mind.unplaced.remove(&id);
+        self.mind.resting.remove(&id);
         self.mind.stopping.insert(id);
         self.refuse_waiting_requests(
             id,

@@ -72,21 +72,24 @@ impl Leader {
             return reply(step.fx, ticket, Err(refusal));
         }
         let submission = Box::new(Submission { framework: id, ..submission });
+        let mut wait = DurationMs(0);
         if upgraded {
             if self.mind.framework(id).hosted.is_some() {
                 self.end_instance(step, id, (false, "a new version was submitted"));
             }
-            self.begin_upgraded(step.now, id);
+            wait = self.begin_upgraded(step.now, id);
             self.propose(step, EntryKind::FrameworkUpgraded(submission));
         } else {
             self.propose(step, EntryKind::FrameworkSubmitted(submission));
         }
-        self.note(
-            step.now,
-            id,
-            "submitted",
-            if upgraded { "a new version was submitted" } else { "it was submitted" },
-        );
+        let message = match (upgraded, wait.0) {
+            (false, _) => "it was submitted".to_owned(),
+            (true, 0) => "a new version was submitted".to_owned(),
+            (true, ms) => format!(
+                "a new version was submitted; it begins in {ms} ms, since another came shortly before"
+            ),
+        };
+        self.note(step.now, id, "submitted", &message);
         self.mind.unplaced.insert(id);
         if let Some(view) = self.framework_view_of(id) {
             reply(step.fx, ticket, Ok(ReplyBody::Framework { view: Box::new(view), upgraded }));
@@ -94,18 +97,20 @@ impl Leader {
     }
 
     /// An upgraded scheduler begins at once; one that is upgraded again and again begins the later the oftener it was,
-    /// since each beginning reads all of its durable state.
-    fn begin_upgraded(&mut self, now: Timestamp, id: FrameworkId) {
+    /// since each beginning reads all of its durable state. Says after how long.
+    fn begin_upgraded(&mut self, now: Timestamp, id: FrameworkId) -> DurationMs {
         let mind = self.mind.framework(id);
-        let forgotten = DurationMs(limits::UPGRADES_FORGOTTEN_MS);
-        let is_again = mind.upgraded_at.is_some_and(|at| now < at.after(forgotten));
+        let is_again = now < mind.upgrades_forgotten_at;
         mind.upgrades = if is_again { mind.upgrades + 1 } else { 0 };
-        mind.upgraded_at = Some(now);
         let wait = match mind.upgrades {
             0 => 0,
             times => limits::RESTART_BACKOFF_MS << (times - 1).min(20),
         };
-        mind.restart_at = now.after(DurationMs(wait.min(limits::RESTART_BACKOFF_MS_MAX)));
+        let wait = wait.min(limits::RESTART_BACKOFF_MS_MAX);
+        let forgotten = limits::UPGRADES_FORGOTTEN_MS.max(4 * wait);
+        mind.upgrades_forgotten_at = now.after(DurationMs(forgotten));
+        mind.restart_at = now.after(DurationMs(wait));
+        DurationMs(wait)
     }
 
     /// All names that a framework was submitted with, by every version of it, are told to each instance: together they are

@@ -168,8 +168,7 @@ impl State {
         let mut state: Self =
             postcard::from_bytes(bytes).map_err(|_unreadable| StateError::Body)?;
         state.frameworks.values_mut().map(Arc::make_mut).for_each(Framework::recount);
-        let ended = state.frameworks.iter().map(|(id, framework)| (framework.ended.len(), *id));
-        state.retainers = ended.filter(|(kept, _)| *kept > 0).collect();
+        state.retainers = state.counted_retainers();
         state.retained = state.retainers.iter().map(|(kept, _)| kept).sum();
         state.bytes = state.frameworks.values().map(|framework| framework.weight()).sum();
         state.rebuild_ledger().ok_or(StateError::Body)?;
@@ -207,6 +206,11 @@ impl State {
     /// What operators set for roles.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    fn counted_retainers(&self) -> BTreeSet<(usize, FrameworkId)> {
+        let ended = self.frameworks.iter().map(|(id, framework)| (framework.ended.len(), *id));
+        ended.filter(|(kept, _)| *kept > 0).collect()
     }
 
     fn rebuild_ledger(&mut self) -> Option<()> {
@@ -379,6 +383,10 @@ impl State {
         {
             // As for the demand of a framework.
             fresh.add(&"the sum of what frameworks take is not kept");
+        }
+        let retained = self.retainers.iter().map(|(kept, _)| kept).sum::<usize>();
+        if self.retainers != self.counted_retainers() || self.retained != retained {
+            fresh.add(&"the numbers of ended tasks are not kept");
         }
         for (id, agent) in &self.agents {
             fresh.add(&agent.mark(*id));

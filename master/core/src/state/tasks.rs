@@ -130,21 +130,19 @@ impl State {
             && (record.ended.len() > self.bounds.ended_tasks
                 || record.ended_bytes > self.bounds.ended_task_bytes)
             && record.ended.len() > 1
-        {
-            self.forget_oldest(framework);
-        }
+            && self.forget_oldest(framework)
+        {}
         while self.retained > self.bounds.ended_tasks_all
             && let Some((_, most)) = self.retainers.last().copied()
-        {
-            self.forget_oldest(most);
-        }
+            && self.forget_oldest(most)
+        {}
     }
 
-    /// Forgets the task of a framework that ended first.
-    fn forget_oldest(&mut self, id: FrameworkId) {
-        let Some(record) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return };
+    /// Forgets the task of a framework that ended first; false if there is none.
+    fn forget_oldest(&mut self, id: FrameworkId) -> bool {
+        let Some(record) = self.frameworks.get_mut(&id).map(Arc::make_mut) else { return false };
         let before = record.weight();
-        let Some(oldest) = record.ended.pop_front() else { return };
+        let Some(oldest) = record.ended.pop_front() else { return false };
         let kept = record.ended.len();
         if let Some(task) = record.tasks.remove(&oldest) {
             record.ended_bytes -= task.ended_weight();
@@ -152,6 +150,7 @@ impl State {
         }
         self.bytes = self.bytes - before + record.weight();
         self.count_retained(id, kept + 1, kept);
+        true
     }
 
     /// A framework that kept so many ended tasks keeps so many now.

@@ -21,6 +21,7 @@ enum AskState {
     Asking,
     Suppressed,
     Inactive,
+    Resting,
     Held,
     WantsNothing,
     OnOffer,
@@ -32,6 +33,7 @@ impl AskState {
             Self::Asking => "asking",
             Self::Suppressed => "suppressed",
             Self::Inactive => "inactive",
+            Self::Resting => "resting",
             Self::Held => "held",
             Self::WantsNothing => "wants-nothing",
             Self::OnOffer => "on-offer",
@@ -43,6 +45,9 @@ impl AskState {
             Self::Asking => "it is offered what it may have",
             Self::Suppressed => "its scheduler has suppressed offers for this role",
             Self::Inactive => "its scheduler takes no turns now, so nothing is offered to it",
+            Self::Resting => {
+                "its new regular expressions had to be compiled, so nothing is offered to it for a while"
+            }
             Self::Held => "its scheduler failed too often; submit it again to let it go",
             Self::WantsNothing => "its scheduler has stated its wants, and none is left here",
             Self::OnOffer => "all that it wants is on offer to it",
@@ -117,6 +122,8 @@ impl Leader {
             AskState::Held
         } else if !self.is_asking(id) {
             AskState::Inactive
+        } else if self.is_resting(id) {
+            AskState::Resting
         } else if framework.suppressed.contains(role) {
             AskState::Suppressed
         } else if wants.is_some_and(<[_]>::is_empty) {

@@ -72,6 +72,17 @@ fn names_of_resources_are_checked() {
 }
 
 #[test]
+fn a_setting_names_so_many_resources_and_no_more() {
+    let mut stage = Stage::new();
+    let names = |count: usize| {
+        let each = (0..count).map(|n| format!("r{n}:1"));
+        limit("x", &each.collect::<Vec<_>>().join(";"))
+    };
+    stage.roles(vec![names(limits::QUOTA_NAMES)]).unwrap();
+    assert_eq!(stage.roles(vec![names(limits::QUOTA_NAMES + 1)]), Err(Code::QuotaInvalid));
+}
+
+#[test]
 fn more_changes_than_bound_are_refused() {
     let mut stage = Stage::new();
     let many = (0..1_001).map(|n| weight(&format!("r{n}"), 2_000)).collect();

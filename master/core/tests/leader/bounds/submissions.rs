@@ -122,7 +122,7 @@ fn who_is_upgraded_again_and_again_begins_the_later() {
         let is_begun = |entry: &&Entry| matches!(entry.kind, EntryKind::InstanceBegan { .. });
         stage.log.iter().filter(is_begun).count()
     };
-    let mut upgrade = |stage: &mut Stage| {
+    let upgrade = |stage: &mut Stage| {
         let before = began(stage);
         stage.upgrade("f", &["x"], BTreeMap::new()).unwrap();
         let mut waited = 0;

@@ -1,7 +1,7 @@
 //! What one answer may come to.
 
 use super::refused_whole;
-use crate::stage::{Stage, accept, launch, task, want};
+use crate::stage::{Stage, accept, hello, launch, task, want, whole};
 use tepui_master_core::state::Class;
 use tepui_proto::calls::{Acceptance, Comparison, Constraint, Operation, Reservation, Want};
 use tepui_proto::{Call, DurationMs, OfferId, Reason, Resources, TaskKey, TaskState, limits};
@@ -54,6 +54,21 @@ fn a_task_that_is_killed_in_the_turn_that_launches_it_is_launched_and_killed() {
     stage.report("t", TaskState::Killed);
     assert_eq!(state(&stage), TaskState::Killed);
     stage.check_copies();
+}
+
+#[test]
+fn a_task_that_is_killed_before_its_agent_heard_of_it_is_killed_and_not_lost() {
+    let (mut stage, framework) = Stage::small(10_000, "x");
+    let offer = stage.held(framework)[0];
+    let kill = Call::Kill { task: "t".into(), grace: None };
+    stage.say(framework, vec![accept(&[offer], vec![launch(task("t", 1_000))]), kill]);
+    // Neither the launch nor the kill has come to it.
+    stage.launches.clear();
+    stage.agent_with("a", hello(whole(10_000)));
+    let key = TaskKey { framework, task: "t".into() };
+    let status = stage.leader.state().task(&key).unwrap().status.clone();
+    assert_eq!((status.state, status.reason), (TaskState::Killed, Reason::KillRequested));
+    assert!(stage.launches.is_empty(), "nor is it launched now");
 }
 
 #[test]
@@ -130,7 +145,7 @@ fn texts_that_schedulers_are_told_are_cut_to_what_fits_a_turn() {
         path: long.clone(),
     });
     stage.run(framework, vec![spec]);
-    let key = tepui_proto::TaskKey { framework, task: "t".into() };
+    let key = TaskKey { framework, task: "t".into() };
     let status = stage.leader.state().task(&key).unwrap().status.clone();
     assert_eq!((status.state, status.reason), (TaskState::Error, Reason::InvalidTask));
     assert!(status.message.len() <= limits::TEXT_BYTES);
@@ -157,7 +172,7 @@ fn inputs_that_stand_in_each_other_s_place_are_refused_as_the_task_s_fault() {
     let bad = [with("twice", &["a", "x/y", "a"]), with("below", &["x/y/z", "a", "x"])];
     stage.run(framework, bad.into());
     for (id, word) in [("twice", "two inputs at `a`"), ("below", "`x/y/z` is below another")] {
-        let key = tepui_proto::TaskKey { framework, task: id.into() };
+        let key = TaskKey { framework, task: id.into() };
         let status = &stage.leader.state().task(&key).unwrap().status;
         assert_eq!((status.state, status.reason), (TaskState::Error, Reason::InvalidTask));
         assert!(status.message.contains(word), "{}", status.message);
@@ -174,7 +189,7 @@ fn entries_of_a_task_s_record_count_beside_their_text() {
     items.resources.custom.insert("x".to_owned(), tepui_proto::resources::Custom::Items(set));
     stage.run(framework, vec![empty, items]);
     for id in ["empty", "items"] {
-        let key = tepui_proto::TaskKey { framework, task: id.into() };
+        let key = TaskKey { framework, task: id.into() };
         let status = &stage.leader.state().task(&key).unwrap().status;
         assert_eq!((status.state, status.reason), (TaskState::Error, Reason::InvalidTask));
         assert!(status.message.contains("a record of"), "{}", status.message);
