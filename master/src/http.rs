@@ -6,6 +6,7 @@
 mod agents;
 mod auth;
 mod blobs;
+mod changes;
 mod door;
 mod error;
 mod extract;
@@ -79,8 +80,7 @@ pub(crate) struct Services {
     waits: Places,
     /// Those that look at much.
     looks: serving::Looks,
-    /// Held by who changes settings of roles, and for a while after.
-    role_changes: Arc<tokio::sync::Mutex<()>>,
+    changes: changes::Changes,
     /// Those that wait for a scheduler's answer, by framework.
     calls: Places,
     /// Bodies, in either direction, that are large and in memory.
@@ -104,7 +104,7 @@ impl Services {
             requests: Places::new(limits::REQUESTS),
             waits: Places::new(limits::WAITS),
             looks: serving::Looks::new(),
-            role_changes: Arc::default(),
+            changes: changes::Changes::default(),
             calls: Places::new(limits::CALLS_OF_FRAMEWORKS),
             large: Places::new(limits::LARGE_BODIES),
             readers: Places::new(shares.readers),

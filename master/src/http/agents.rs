@@ -9,6 +9,7 @@ use crate::driver::View;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 use tepui_master_core::{Code, Input, Refusal, Ticket};
 use tepui_proto::api::{
@@ -93,13 +94,14 @@ pub(super) async fn get(
 /// Another mode. The answer is how the agent is right after that: one without tasks is drained at once.
 pub(super) async fn set_mode(
     State(app): State<App>,
+    sender: Sender,
     Segments(name): Segments<String>,
     sent: Sent,
 ) -> Result<Json<AgentView>, Failure> {
     let spec: AgentModeSpec = json(sent, BODY).await?;
     let mode = mode(spec)?;
     let agent = name.clone();
-    tell(&app, &name, |ticket| Input::AgentModeRequested { ticket, agent, mode }).await
+    tell(&app, sender, &name, move |ticket| Input::AgentModeRequested { ticket, agent, mode }).await
 }
 
 fn mode(spec: AgentModeSpec) -> Result<AgentMode, Failure> {
@@ -121,40 +123,50 @@ fn mode(spec: AgentModeSpec) -> Result<AgentMode, Failure> {
 
 pub(super) async fn plan_maintenance(
     State(app): State<App>,
+    sender: Sender,
     Segments(name): Segments<String>,
     sent: Sent,
 ) -> Result<Json<AgentView>, Failure> {
     let MaintenanceSpec { start, length_ms } = json(sent, BODY).await?;
     let unavailability =
         Unavailability { start: Timestamp(start), length: length_ms.map(DurationMs) };
-    maintain(&app, &name, Some(unavailability)).await
+    maintain(&app, sender, &name, Some(unavailability)).await
 }
 
 pub(super) async fn cancel_maintenance(
     State(app): State<App>,
+    sender: Sender,
     Segments(name): Segments<String>,
 ) -> Result<Json<AgentView>, Failure> {
-    maintain(&app, &name, None).await
+    maintain(&app, sender, &name, None).await
 }
 
 async fn maintain(
     app: &App,
+    sender: Sender,
     name: &str,
     unavailability: Option<Unavailability>,
 ) -> Result<Json<AgentView>, Failure> {
     let agent = name.to_owned();
-    tell(app, name, |ticket| Input::MaintenanceRequested { ticket, agent, unavailability }).await
+    tell(app, sender, name, move |ticket| Input::MaintenanceRequested {
+        ticket,
+        agent,
+        unavailability,
+    })
+    .await
 }
 
 pub(super) async fn operate(
     State(app): State<App>,
+    sender: Sender,
     Segments(name): Segments<String>,
     sent: Sent,
 ) -> Result<Json<AgentView>, Failure> {
     let spec: AgentOperationSpec = json(sent, BODY).await?;
     let operation = operation(spec)?;
     let agent = name.clone();
-    tell(&app, &name, |ticket| Input::OperationRequested { ticket, agent, operation }).await
+    tell(&app, sender, &name, move |ticket| Input::OperationRequested { ticket, agent, operation })
+        .await
 }
 
 fn operation(spec: AgentOperationSpec) -> Result<AgentOperation, Failure> {
@@ -178,15 +190,19 @@ fn reservation(spec: &ReservationSpec) -> Result<Reservation, Failure> {
     Ok(Reservation { role: Role::from(spec.role.as_str()), resources: bundle.plain().clone() })
 }
 
-/// Tells the leader, and answers with the agent as it is then.
+/// Tells the leader when it is its turn, and answers with the agent as it is then.
 async fn tell(
     app: &App,
+    Sender(guest): Sender,
     name: &str,
-    input: impl FnOnce(Ticket) -> Input,
+    input: impl FnOnce(Ticket) -> Input + Send + 'static,
 ) -> Result<Json<AgentView>, Failure> {
-    app.driver.ask(AT_ONCE, input).await?;
-    let wanted = name.to_owned();
-    let seen = app.driver.query(move |view| view.leader.agent_view(&wanted)).await?;
+    let (services, wanted) = (Arc::clone(app), name.to_owned());
+    let change = async move {
+        services.driver.ask(AT_ONCE, input).await?;
+        Ok(services.driver.query(move |view| view.leader.agent_view(&wanted)).await?)
+    };
+    let seen = app.changes.make(&guest, change).await?;
     seen.map(Json).ok_or_else(|| Failure::unknown_agent(name))
 }
 

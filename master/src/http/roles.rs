@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use tepui_master_core::{Code, Input, Refusal};
 use tepui_proto::api::{
     FrameworkExplanation, Page, RoleExplanation, RolePatch, RoleView, RolesPatch,
@@ -21,10 +21,6 @@ use tepui_proto::{Role, limits, names};
 
 /// Changes of one request: a thousand roles, and a line of text for each.
 const BODY: usize = 1 << 20;
-
-/// How many times as long as a change took the next one waits, and how long at the most.
-const REST: u32 = 4;
-const REST_MOST: Duration = Duration::from_secs(5);
 
 /// `?role=`.
 #[derive(Debug, Deserialize)]
@@ -53,8 +49,6 @@ pub(super) async fn get(
 }
 
 /// Changes settings, all or nothing. The answer is those roles as they are then.
-///
-/// One request at a time: the next begins when the loop has had some times as long for everything else.
 pub(super) async fn patch(
     State(app): State<App>,
     Sender(guest): Sender,
@@ -69,26 +63,9 @@ pub(super) async fn patch(
         return Err(Refusal::new(Code::InvalidSpec, message).into());
     }
     drop(seen);
-    // Of one connection two wait, whatever it sends at once.
-    let _own = guest.looks.acquire().await;
-    let turn = tokio::time::timeout(AT_ONCE, app.role_changes.clone().lock_owned()).await;
-    let turn = turn.map_err(|_elapsed| {
-        let message = "settings of roles are changed one request at a time, and others are before";
-        Refusal::new(Code::TooManyRequests, message)
-    })?;
-    // Whoever asked may go; the next one waits all the same.
-    let changed = tokio::spawn(async move {
-        let begun = Instant::now();
-        let items = set(&app, changes, force, roles).await;
-        let rest = (begun.elapsed() * REST).min(REST_MOST);
-        tokio::spawn(async move {
-            tokio::time::sleep(rest).await;
-            drop(turn);
-        });
-        items
-    });
-    let items = changed.await.map_err(|error| Failure::internal(&error, "internal"))??;
-    Ok(Json(Page { items, next: None }))
+    let services = Arc::clone(&app);
+    let change = async move { set(&services, changes, force, roles).await };
+    Ok(Json(Page { items: app.changes.make(&guest, change).await?, next: None }))
 }
 
 async fn set(

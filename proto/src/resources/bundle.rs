@@ -6,6 +6,7 @@
 use super::{NOTHING, Resources};
 use crate::Role;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A volume: disk that outlives the task that wrote to it.
@@ -248,6 +249,39 @@ impl Bundle {
         Self { plain, pools: kept.map(|(kind, pool)| (kind.clone(), pool.clone())).collect() }
     }
 
+    /// The kinds of which the two do not have the same: as this one has them, and as the other does.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> (Self, Self) {
+        let (mut own, mut others) = (Self::default(), Self::default());
+        if self.plain != other.plain {
+            own.plain.clone_from(&self.plain);
+            others.plain.clone_from(&other.plain);
+        }
+        let mut put = |into_own: bool, (kind, pool): (&PoolKind, &Resources)| {
+            let into = if into_own { &mut own } else { &mut others };
+            into.pools.insert(kind.clone(), pool.clone());
+        };
+        let (mut mine, mut theirs) = (self.pools.iter().peekable(), other.pools.iter().peekable());
+        loop {
+            // Both are in order of their kinds, so the lesser of the two is in one of them alone.
+            let order = match (mine.peek(), theirs.peek()) {
+                (None, None) => return (own, others),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((kind, _)), Some((other, _))) => kind.cmp(other),
+            };
+            let (a, b) = match order {
+                Ordering::Less => (mine.next(), None),
+                Ordering::Greater => (None, theirs.next()),
+                Ordering::Equal => (mine.next(), theirs.next()),
+            };
+            if a != b {
+                a.into_iter().for_each(|pool| put(true, pool));
+                b.into_iter().for_each(|pool| put(false, pool));
+            }
+        }
+    }
+
     /// All kinds together, as if they were plain; `None` if a sum is over the range, or a port or an item is in two kinds.
     #[must_use]
     pub fn flat(&self) -> Option<Resources> {
@@ -303,6 +337,19 @@ mod tests {
         assert_eq!(read, Bundle::from(Resources::cpu_memory(3, 0)));
         let bytes = postcard::to_stdvec(&vec![pair(1), pair(u64::MAX)]).unwrap();
         assert!(postcard::from_bytes::<Bundle>(&bytes).is_err(), "a sum over the range");
+    }
+
+    #[test]
+    fn two_bundles_differ_in_kinds_of_which_they_have_not_the_same() {
+        let (a, b) = (
+            bundle("cpus:2;cpus(a):1;cpus(b):1;cpus(d):1"),
+            bundle("cpus:2;cpus(b):2;cpus(c):1;cpus(d):1"),
+        );
+        assert_eq!(a.differing(&b), (bundle("cpus(a):1;cpus(b):1"), bundle("cpus(b):2;cpus(c):1")));
+        assert_eq!(a.differing(&a), (Bundle::default(), Bundle::default()));
+        let none = Bundle::default();
+        assert_eq!(none.differing(&a), (none.clone(), a.clone()));
+        assert_eq!(a.differing(&bundle("cpus:3")).1, bundle("cpus:3"));
     }
 
     #[test]

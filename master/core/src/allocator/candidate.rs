@@ -5,8 +5,9 @@
 
 use super::Accepts;
 use super::explain::Reason;
+use crate::ledger::paths;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use tepui_proto::resources::Custom;
 use tepui_proto::{Bundle, PoolKind, Resources, Role, Scalars};
 
@@ -99,20 +100,58 @@ pub(crate) fn is_at_or_below(role: &str, above: &str) -> bool {
     role.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What is free for the role at all, whatever quotas say.
-pub(super) fn available<'a>(free: &'a Bundle, asker: Asker<'_>) -> Result<Cow<'a, Bundle>, Reason> {
-    if free.is_plain() {
-        return Ok(Cow::Borrowed(free));
-    }
-    let mut reason = Reason::Held;
-    let available = free.retained(|kind, _| match asker.may_have(kind) {
-        Ok(()) => true,
-        Err(why) => {
-            reason = why;
-            false
+/// What is free of an agent, its pools found by who owns them: there may be a thousand, and thousands ask.
+#[derive(Debug)]
+pub(super) struct Free {
+    bundle: Bundle,
+    /// Pools that are reserved, by their owner.
+    owned: HashMap<Role, Vec<PoolKind>>,
+    /// Other pools, the plain one aside.
+    others: Vec<PoolKind>,
+}
+
+impl Free {
+    pub(super) fn of(bundle: &Bundle) -> Self {
+        let (mut owned, mut others) = (HashMap::<Role, Vec<PoolKind>>::new(), Vec::new());
+        for (kind, _) in bundle.pools() {
+            match kind.owner() {
+                None => others.push(kind.clone()),
+                Some(owner) => match owned.get_mut(owner) {
+                    Some(kinds) => kinds.push(kind.clone()),
+                    None => drop(owned.insert(owner.clone(), vec![kind.clone()])),
+                },
+            }
         }
-    });
-    if available.is_empty() { Err(reason) } else { Ok(Cow::Owned(available)) }
+        Self { bundle: bundle.clone(), owned, others }
+    }
+
+    pub(super) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// What is free for the role at all, whatever quotas say.
+    ///
+    /// # Errors
+    /// Why nothing is: of the last kind, where they differ.
+    pub(super) fn available(&self, asker: Asker<'_>) -> Result<Cow<'_, Bundle>, Reason> {
+        if self.bundle.is_plain() {
+            return Ok(Cow::Borrowed(&self.bundle));
+        }
+        let owned = paths(asker.role.as_str()).filter_map(|path| self.owned.get(path)).flatten();
+        let mut available = Bundle::from(self.bundle.plain().clone());
+        for kind in self.others.iter().chain(owned) {
+            if asker.may_have(kind).is_ok() {
+                let amount = self.bundle.get(kind).clone();
+                // Each kind is there once.
+                available.add_pool(kind.clone(), amount).ok_or(Reason::Held)?;
+            }
+        }
+        if !available.is_empty() {
+            return Ok(Cow::Owned(available));
+        }
+        let last = self.bundle.pools().last();
+        Err(last.and_then(|(kind, _)| asker.may_have(kind).err()).unwrap_or(Reason::Held))
+    }
 }
 
 /// Cuts what is available to what quotas allow.

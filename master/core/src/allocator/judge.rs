@@ -5,7 +5,7 @@
 //! other ports for a unit, another disk that cannot be split.
 
 use super::Settings;
-use super::candidate::{self, Allowance, Asker};
+use super::candidate::{self, Allowance, Asker, Free};
 use super::clients::Client;
 use super::explain::Reason;
 use super::marks::Stands;
@@ -60,7 +60,7 @@ impl Judge<'_> {
         visit: &Visit<'_>,
         role: &Role,
         (key, client): (ClientKey, &mut Client),
-        free: &Bundle,
+        free: &Free,
     ) -> Result<Take, LeftOut> {
         let asked = self.check(visit, role, (key, &mut *client), free);
         let available =
@@ -70,7 +70,7 @@ impl Judge<'_> {
             return self.judge_wants(visit, role, (key, client), &available, &allowance);
         }
         // Of what cannot be split another part may fit once this one is taken.
-        let stands = if free.is_plain() { Stands::Look } else { Stands::Once };
+        let stands = if free.bundle().is_plain() { Stands::Look } else { Stands::Once };
         let left_out = |reason| LeftOut { reason, stands };
         let have = if allowance.is_unbounded() { Scalars::default() } else { amounts(&available) };
         let whole = candidate::candidate(&available, role, &allowance).map_err(left_out)?;
@@ -91,11 +91,11 @@ impl Judge<'_> {
         visit: &Visit<'_>,
         role: &Role,
         (key, client): (ClientKey, &mut Client),
-        free: &'f Bundle,
+        free: &'f Free,
     ) -> Result<Cow<'f, Bundle>, LeftOut> {
         self.check_accepts(visit, role, client)?;
         // What is refused hides all that lies within it, whatever of it there is to offer.
-        if free.is_plain() && self.is_hidden(visit, key, free) {
+        if free.bundle().is_plain() && self.is_hidden(visit, key, free.bundle()) {
             return Err(Reason::Filter.into());
         }
         Self::check_constraints(visit, client)?;
@@ -104,7 +104,7 @@ impl Judge<'_> {
         let revocable = client.wants.iter().flatten().any(|wanted| wanted.want.revocable);
         let accepts =
             super::Accepts { revocable: client.accepts.revocable || revocable, ..client.accepts };
-        let available = candidate::available(free, Asker { role, accepts, taken })?;
+        let available = free.available(Asker { role, accepts, taken })?;
         let smallest = client.smallest.as_ref().unwrap_or(&self.settings.smallest);
         if !candidate::is_worth_offering(&available, smallest) {
             return Err(Reason::SmallestOffer.into());

@@ -4,6 +4,7 @@
 //! never asked at all, since it is known of them that they refused what is free or want agents of another class.
 
 use super::Grant;
+use super::candidate::Free;
 use super::clients::Clients;
 use super::cycle::Run;
 use super::judge::{Judge, LeftOut, Take};
@@ -77,13 +78,13 @@ impl Run<'_> {
     /// Asks everyone in order, until nothing is left or somebody has taken a unit of a want. Whether to ask again.
     fn walk(&mut self, order: &mut Order, visit: &mut Visit<'_>) -> bool {
         let Some(accounts) = self.ledger.agent(visit.agent) else { return false };
-        let mut free = accounts.offerable.free().clone();
+        let mut free = Free::of(accounts.offerable.free());
         let mut granted: Vec<Granted> = Vec::new();
         // Who takes units, and whether somebody else could take some of the agent as well.
         let mut taker: Option<(Granted, usize, u32, Bundle)> = None;
         let mut has_rival = false;
         order.walk(self.is_owed_pass, &mut |node, framework, key| {
-            if free.is_empty() {
+            if free.bundle().is_empty() {
                 return ControlFlow::Break(());
             }
             if self.passes_over(visit, key) {
@@ -102,7 +103,7 @@ impl Run<'_> {
                         granted.push(who);
                     }
                     if let Some(accounts) = self.ledger.agent(visit.agent) {
-                        free.clone_from(accounts.offerable.free());
+                        free = Free::of(accounts.offerable.free());
                     }
                 }
                 (Some(Take::Units { at, most, from }), None) => {
@@ -143,7 +144,7 @@ impl Run<'_> {
         visit: &Visit<'_>,
         role: &Role,
         key: ClientKey,
-        free: &Bundle,
+        free: &Free,
     ) -> Option<Take> {
         let counts = !self.is_owed_pass && !self.has_served(visit, key);
         let (client, refusals) = self.clients.with_refusals(key)?;

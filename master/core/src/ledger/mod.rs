@@ -164,25 +164,20 @@ impl Ledger {
         self.freed.remove(&agent);
     }
 
-    /// Changes an agent's totals, and all sums over agents with them.
+    /// Changes an agent's totals, and all sums over agents by as much.
     fn change(&mut self, agent: AgentId, change: impl FnOnce(&mut Accounts)) {
         let accounts = self.agents.entry(agent).or_default();
-        let before = accounts.clone();
+        let before = accounts.offerable.total.clone();
+        let held_back = accounts.held_back.total.plain().clone();
+        self.idle.remove_pools(accounts.offerable.free(), PoolKind::is_open);
         change(accounts);
-        for (bundle, free, counts) in [
-            (&before.offerable.total, before.offerable.free(), false),
-            (&accounts.offerable.total, accounts.offerable.free(), true),
-        ] {
-            self.sums.reserve(bundle, counts);
-            if counts {
-                self.total.add_pools(bundle, |_| true);
-                self.idle.add_pools(free, PoolKind::is_open);
-            } else {
-                self.total.remove_pools(bundle, |_| true);
-                self.idle.remove_pools(free, PoolKind::is_open);
-            }
-        }
-        self.total.remove(before.held_back.total.plain());
+        self.idle.add_pools(accounts.offerable.free(), PoolKind::is_open);
+        let (gone, new) = before.differing(&accounts.offerable.total);
+        self.sums.reserve(&gone, false);
+        self.sums.reserve(&new, true);
+        self.total.remove_pools(&gone, |_| true);
+        self.total.add_pools(&new, |_| true);
+        self.total.remove(&held_back);
         self.total.add(accounts.held_back.total.plain());
         self.version += 1;
     }

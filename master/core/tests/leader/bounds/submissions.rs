@@ -146,6 +146,9 @@ fn who_is_upgraded_again_and_again_begins_the_later() {
     assert_eq!(began(&stage), before);
     stage.pass(limits::RESTART_BACKOFF_MS_MAX + 10);
     assert_eq!(began(&stage), before + 1);
+    // Whoever waited long is forgotten late.
     stage.pass(limits::UPGRADES_FORGOTTEN_MS);
+    assert_ne!(upgrade(&mut stage), 0);
+    stage.pass(4 * limits::RESTART_BACKOFF_MS_MAX);
     assert_eq!(upgrade(&mut stage), 0, "once they are forgotten");
 }
