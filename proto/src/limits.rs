@@ -369,6 +369,9 @@ pub const PATTERN_REST_MS: u64 = 2;
 pub const REST_FORGOTTEN_MS: u64 = 60_000;
 /// A millisecond more for so many agents: it may be held against each.
 pub const PATTERN_REST_AGENTS: u64 = 50;
+/// A scheduler whose answer leads to more refusals than one turn tells waits a millisecond for so many of them, some ten
+/// times as long as they take.
+pub const REFUSALS_PER_REST_MS: u64 = 30;
 /// The longest such wait.
 pub const REST_MS_MAX: u64 = 600_000;
 /// Refusals of one agent by one framework in one role, beyond which the one that ends first is forgotten.

@@ -20,11 +20,11 @@ const CLIENTS: u64 = 4;
 
 type Statuses = BTreeMap<u16, usize>;
 
-/// Each client asks what `request` makes of its number and of how often it has asked, one after the other. Says which
-/// statuses came how often.
+/// Each client asks what `request` makes of its number, of how often it has asked, and of the last answer, one after the
+/// other. Says which statuses came how often.
 fn storm<F>(cluster: &Cluster, request: F) -> Statuses
 where
-    F: Fn(u64, u64) -> (Method, String, Value) + Sync,
+    F: Fn(u64, u64, &Value) -> (Method, String, Value) + Sync,
 {
     let client = |number: u64| {
         let (client, url) = (cluster.api().another(), cluster.api().url().to_owned());
@@ -33,15 +33,19 @@ where
             rustix::process::nice(19).unwrap();
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let (mut statuses, begun) = (Statuses::new(), Instant::now());
+            let (mut statuses, mut last, begun) = (Statuses::new(), Value::Null, Instant::now());
             for turn in 0.. {
                 if begun.elapsed() > FOR {
                     break;
                 }
-                let (method, path, body) = request(number, turn);
+                let (method, path, body) = request(number, turn, &last);
                 let asked = client.request(method, format!("{url}/v1{path}"));
-                let asked = asked.bearer_auth(&token).json(&body).send();
-                let status = runtime.block_on(asked).unwrap().status().as_u16();
+                let asked = asked.bearer_auth(&token).json(&body);
+                let (status, body) = runtime.block_on(async {
+                    let answer = asked.send().await.unwrap();
+                    (answer.status().as_u16(), answer.bytes().await.unwrap())
+                });
+                last = serde_json::from_slice(&body).unwrap_or_default();
                 *statuses.entry(status).or_default() += 1;
             }
             statuses
@@ -69,7 +73,7 @@ fn stored(cluster: &Cluster, file: &str) -> String {
 fn one_weight_that_changes_all_the_time_leaves_others_their_offers() {
     let cluster = Cluster::start(2);
     besieged(&cluster, MASTER_BYTES, || {
-        let statuses = storm(&cluster, |client, turn| {
+        let statuses = storm(&cluster, |client, turn, _last| {
             let change = json!({ "role": format!("r{client}"), "weight_milli": 1_000 + turn % 2 });
             (Method::PATCH, "/roles".to_owned(), json!({ "changes": [change] }))
         });
@@ -82,7 +86,7 @@ fn one_weight_that_changes_all_the_time_leaves_others_their_offers() {
 fn settings_of_a_thousand_roles_at_a_time_are_set_one_request_after_the_other() {
     let cluster = Cluster::start(2);
     besieged(&cluster, MASTER_BYTES, || {
-        let statuses = storm(&cluster, |client, turn| {
+        let statuses = storm(&cluster, |client, turn, _last| {
             let change = |n: u64| {
                 let role = format!("r{client}/{}/{}", "deep/".repeat(12), turn % 3 * 1_000 + n);
                 json!({ "role": role.replace("//", "/"), "limit": "cpus:1", "weight_milli": 1_000 + turn })
@@ -118,8 +122,9 @@ fn schedulers_with_much_state_that_are_upgraded_all_the_time_begin_now_and_then(
                 told.get("turn").and_then(Value::as_u64) > Some(4)
             });
         }
-        let statuses =
-            storm(&cluster, |client, turn| (Method::PUT, path(client), spec(client, turn + 1)));
+        let statuses = storm(&cluster, |client, turn, _last| {
+            (Method::PUT, path(client), spec(client, turn + 1))
+        });
         assert_eq!(statuses.keys().collect::<Vec<_>>(), [&200], "{statuses:?}");
         for client in 0..CLIENTS {
             let view = cluster.api().get(&path(client));
@@ -134,15 +139,13 @@ fn many_runs_that_are_begun_and_stopped_all_the_time_leave_others_theirs() {
     let cluster = Cluster::start(2);
     let noop = stored(&cluster, "noop.wasm");
     besieged(&cluster, MASTER_BYTES, || {
-        let statuses = storm(&cluster, |client, turn| {
-            // The numbers of runs are given in turn, so what is stopped was begun a while ago, if by somebody else.
-            let number = CLIENTS * (turn / 2).saturating_sub(2) + client;
-            if turn % 2 == 1 {
-                return (
-                    Method::DELETE,
-                    format!("/frameworks/run/http/runs/{number}"),
-                    json!(null),
-                );
+        let statuses = storm(&cluster, |client, turn, last| {
+            let begun = last.pointer("/tasks/0").and_then(Value::as_str);
+            if let Some(number) =
+                begun.and_then(|task| task.trim_start_matches('r').split('-').next())
+            {
+                let path = format!("/frameworks/run/http/runs/{number}");
+                return (Method::DELETE, path, json!(null));
             }
             let run = json!({
                 "key": format!("{client}-{turn}"), "module": noop, "cpu_milli": 1,

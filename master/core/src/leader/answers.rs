@@ -124,7 +124,8 @@ impl Leader {
             turn.launches.iter().map(|launch| (launch.agent, launch.spec.id.clone())).collect();
         let (wants, completed) =
             (turn.wants.is_some() || turn.suppressed.is_some(), turn.completed.is_some());
-        self.rest(step.now, id, draft.compiled);
+        let refused = turn.refused_tasks.len() + turn.refusals.len();
+        self.rest(step.now, id, (draft.compiled, refused));
         let timers = self.clear_timers(id, &turn.timers);
         if conversions.is_empty() && held.is_empty() {
             self.propose(step, EntryKind::TurnCommitted(Box::new(turn)));

@@ -5,19 +5,26 @@ use super::deadlines::Deadline;
 use tepui_proto::{DurationMs, FrameworkId, OfferId, Timestamp, limits};
 
 impl Leader {
-    /// After an answer for which regular expressions were compiled, which others had to wait for. Who does so again and
-    /// again waits as much longer as there are frameworks that do the same, and agents to hold them against, so that
-    /// together they take a small part of the leader's time.
-    pub(super) fn rest(&mut self, now: Timestamp, id: FrameworkId, compiled: usize) {
-        if compiled == 0 || !self.mind.resting.insert(id) {
-            return;
-        }
+    /// After an answer for which regular expressions were compiled (the more agents there are to hold them against, the
+    /// more they cost), or that led to many refusals: others had to wait for it. Who does so again and again waits as much
+    /// longer as there are frameworks that do the same, so that together they take a small part of the leader's time.
+    pub(super) fn rest(
+        &mut self,
+        now: Timestamp,
+        id: FrameworkId,
+        (compiled, refused): (usize, usize),
+    ) {
         let agents = self.state.agents.len() as u64;
         let each = limits::PATTERN_REST_MS + agents / limits::PATTERN_REST_AGENTS;
+        let refused = if refused > limits::TURN_EVENTS { refused } else { 0 };
+        let work = each * compiled as u64 + refused as u64 / limits::REFUSALS_PER_REST_MS;
+        if work == 0 || !self.mind.resting.insert(id) {
+            return;
+        }
         let others = self.mind.resting.len() as u64;
         let mind = self.mind.framework(id);
         let is_again = mind.rested.is_some_and(|at| now.since(at).0 < limits::REST_FORGOTTEN_MS);
-        let rest = each * compiled as u64 * if is_again { others } else { 1 };
+        let rest = work * if is_again { others } else { 1 };
         let rest = rest.min(limits::REST_MS_MAX);
         let until = now.after(DurationMs(rest));
         mind.rested = Some(until);
@@ -28,7 +35,8 @@ impl Leader {
             // It could not answer what it holds.
             self.rescind_framework(id);
             let message = format!(
-                "no turns and no offers for {rest} ms: {compiled} new regular expressions had to be compiled"
+                "no turns and no offers for {rest} ms: its answer had {compiled} new regular expressions, and led to \
+                 {refused} refusals"
             );
             self.note(now, id, "resting", &message);
         }

@@ -46,7 +46,7 @@ impl AskState {
             Self::Suppressed => "its scheduler has suppressed offers for this role",
             Self::Inactive => "its scheduler takes no turns now, so nothing is offered to it",
             Self::Resting => {
-                "its new regular expressions had to be compiled, so nothing is offered to it for a while"
+                "its last answer was much work (see its events), so nothing is offered to it for a while"
             }
             Self::Held => "its scheduler failed too often; submit it again to let it go",
             Self::WantsNothing => "its scheduler has stated its wants, and none is left here",

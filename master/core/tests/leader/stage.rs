@@ -485,6 +485,22 @@ impl Stage {
         self.input(Input::RequestReceived { ticket, tenant, framework, request });
     }
 
+    /// A turn of it, once it has rested if it does.
+    pub(crate) fn turn_of(&mut self, framework: FrameworkId) -> TurnMark {
+        self.say_and_wait(framework);
+        self.next_turn_of(framework)
+    }
+
+    /// The turn that it is due, once it has rested if it does.
+    pub(crate) fn next_turn_of(&mut self, framework: FrameworkId) -> TurnMark {
+        let from = self.now;
+        while self.inbox(framework).mark.is_none() {
+            assert!(self.now.since(from).0 <= 600_000, "it is never given a turn again");
+            self.settle_at(1);
+        }
+        self.inbox(framework).mark.unwrap()
+    }
+
     /// What is due next happens, if it is within this time; else the time passes.
     pub(crate) fn settle_once(&mut self, ms: u64) {
         let until = Timestamp(self.now.0 + ms);

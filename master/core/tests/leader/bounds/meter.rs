@@ -241,16 +241,17 @@ fn refusals_that_the_answered_turn_has_told_leave_room_for_as_many() {
         let (mut stage, framework) = Stage::small(100_000, "x");
         stage.say_and_wait(framework);
         for _ in 0..2 {
-            let mark = stage.inbox(framework).mark.unwrap();
+            let mark = stage.next_turn_of(framework);
             // What is told from here on is told by the turn that follows.
             stage.inboxes.get_mut(&framework).unwrap().refusals.clear();
             stage.answer(framework, mark, (0..4_000).map(kill).collect());
             assert_eq!(refused_whole(&stage, framework), None);
         }
+        let mark = stage.next_turn_of(framework);
         let told = stage.inbox(framework).refusals.len();
         assert!(told > 100, "{told}");
         let queue = &stage.leader.state().framework(framework).unwrap().queue;
-        (stage.inbox(framework).mark.unwrap(), queue.count(Class::Refusals).entries - told, stage)
+        (mark, queue.count(Class::Refusals).entries - told, stage)
     };
     let (mark, waiting, mut stage) = crowded();
     let room = limits::WAITING_REFUSALS - waiting;
