@@ -203,6 +203,19 @@ impl Bundle {
         Some(())
     }
 
+    /// What there is of a kind is this much from now on.
+    pub fn set(&mut self, kind: &PoolKind, resources: Resources) {
+        if kind.is_plain() {
+            self.plain = resources;
+        } else if resources.is_empty() {
+            self.pools.remove(kind);
+        } else if let Some(pool) = self.pools.get_mut(kind) {
+            *pool = resources;
+        } else {
+            self.pools.insert(kind.clone(), resources);
+        }
+    }
+
     /// Both together; `None` if a sum is over the range, or a port or an item is in the same kind of both.
     #[must_use]
     pub fn checked_add(&self, other: &Self) -> Option<Self> {

@@ -1,9 +1,10 @@
 //! One pool of one agent: what there is, what is offered, what is used, what is free.
 //!
-//! Its one surprise: a shared volume is free however often it is held, so it has no part in the balance.
+//! An agent may have a thousand kinds of resources, and each task moves a few: whatever moves some costs as much as those
+//! do. A shared volume is free however often it is held, so it has no part in the balance.
 
 use super::LedgerError;
-use tepui_proto::{Bundle, PortSet, Resources};
+use tepui_proto::{Bundle, PoolKind, PortSet, Resources};
 
 /// One pool of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,13 @@ pub struct Account {
     pub used: Bundle,
     /// Neither; kept beside the others since the allocator reads it all the time.
     free: Bundle,
+}
+
+/// What is moved into or out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Offered,
+    Used,
 }
 
 impl Account {
@@ -35,29 +43,70 @@ impl Account {
         out.saturating_sub(&self.total).retained(|kind, _| !kind.is_shared())
     }
 
+    /// All of it is as its kinds say, after a change of what there is.
     pub(super) fn balance(&mut self) -> Result<(), LedgerError> {
-        let mut free = self.total.saturating_sub(&self.out().ok_or(LedgerError::Short)?);
-        if !self.total.is_plain() {
-            free = free.retained(|kind, _| !kind.is_shared());
-            for (kind, amount) in self.total.pools().filter(|(kind, _)| kind.is_shared()) {
-                free.add_pool(kind.clone(), amount.clone()).ok_or(LedgerError::Short)?;
-            }
+        let free = self
+            .total
+            .iter()
+            .map(|(kind, total)| Ok((kind.clone(), self.free_of(kind, total, self.out_of(kind)?))));
+        let free = free.collect::<Result<Vec<_>, LedgerError>>()?;
+        self.free = Bundle::default();
+        for (kind, amount) in free {
+            self.free.set(&kind, amount);
         }
-        self.free = free;
         Ok(())
     }
 
-    pub(super) fn offer(&mut self, bundle: &Bundle) -> Result<(), LedgerError> {
-        if !self.free.contains(bundle) {
-            return Err(LedgerError::Short);
+    fn out_of(&self, kind: &PoolKind) -> Result<Resources, LedgerError> {
+        self.offered.get(kind).checked_add(self.used.get(kind)).ok_or(LedgerError::Short)
+    }
+
+    fn free_of(&self, kind: &PoolKind, total: &Resources, out: Resources) -> Resources {
+        if kind.is_shared() { total.clone() } else { total.saturating_sub(&out) }
+    }
+
+    /// Free becomes part of this, or what is out gets an overdraft.
+    ///
+    /// # Errors
+    /// If a sum is over the range. Nothing has changed then.
+    pub(super) fn put(&mut self, part: Part, bundle: &Bundle) -> Result<(), LedgerError> {
+        self.shift(part, bundle, |have, more| have.checked_add(more))
+    }
+
+    /// Part of this becomes free, or covers overdraft.
+    ///
+    /// # Errors
+    /// Unless all of it is there. Nothing has changed then.
+    pub(super) fn take(&mut self, part: Part, bundle: &Bundle) -> Result<(), LedgerError> {
+        self.shift(part, bundle, |have, less| {
+            have.contains(less).then(|| have.saturating_sub(less))
+        })
+    }
+
+    fn shift(
+        &mut self,
+        part: Part,
+        bundle: &Bundle,
+        change: impl Fn(&Resources, &Resources) -> Option<Resources>,
+    ) -> Result<(), LedgerError> {
+        let moved = bundle.iter().map(|(kind, amount)| {
+            let (have, others) = match part {
+                Part::Offered => (self.offered.get(kind), self.used.get(kind)),
+                Part::Used => (self.used.get(kind), self.offered.get(kind)),
+            };
+            let now = change(have, amount)?;
+            let free = self.free_of(kind, self.total.get(kind), now.checked_add(others)?);
+            Some((kind, now, free))
+        });
+        let moved = moved.collect::<Option<Vec<_>>>().ok_or(LedgerError::Short)?;
+        for (kind, now, free) in moved {
+            match part {
+                Part::Offered => self.offered.set(kind, now),
+                Part::Used => self.used.set(kind, now),
+            }
+            self.free.set(kind, free);
         }
-        self.offered = self.offered.checked_add(bundle).ok_or(LedgerError::Short)?;
-        if bundle.is_plain() {
-            self.free = self.free.saturating_sub(bundle);
-            Ok(())
-        } else {
-            self.balance()
-        }
+        Ok(())
     }
 
     pub(super) fn is_balanced(&self) -> bool {

@@ -8,6 +8,7 @@ mod account;
 mod sums;
 
 pub use account::Account;
+use account::Part;
 pub use sums::{Held, RoleSums};
 pub(crate) use sums::{is_charged, paths};
 
@@ -192,9 +193,11 @@ impl Ledger {
         holder: Holder<'_>,
         bundle: &Bundle,
     ) -> Result<(), LedgerError> {
-        let accounts = self.agents.get_mut(&agent).ok_or(LedgerError::NoAgent)?;
-        accounts.offerable.offer(bundle)?;
-        self.idle.remove_pools(bundle, PoolKind::is_open);
+        let accounts = self.agents.get(&agent).ok_or(LedgerError::NoAgent)?;
+        if !accounts.offerable.free().contains(bundle) {
+            return Err(LedgerError::Short);
+        }
+        self.settle(agent, false, bundle, |account| account.put(Part::Offered, bundle))?;
         self.sums.hold(agent, holder, bundle);
         Ok(())
     }
@@ -209,7 +212,7 @@ impl Ledger {
         holder: Holder<'_>,
         bundle: &Bundle,
     ) -> Result<(), LedgerError> {
-        self.free(agent, false, holder, bundle, |account| &mut account.offered)
+        self.free(agent, false, holder, (Part::Offered, bundle))
     }
 
     /// Free becomes used. What was offered is taken back first, by whoever knows the offer.
@@ -223,13 +226,7 @@ impl Ledger {
         bundle: &Bundle,
         back: bool,
     ) -> Result<(), LedgerError> {
-        self.settle(agent, back, |account| {
-            let used = account.used.checked_add(bundle).ok_or(LedgerError::Short)?;
-            // Before anything has changed: all that is out has a sum.
-            let _in_range = account.offered.checked_add(&used).ok_or(LedgerError::Short)?;
-            account.used = used;
-            Ok(())
-        })?;
+        self.settle(agent, back, bundle, |account| account.put(Part::Used, bundle))?;
         self.sums.hold(agent, holder, bundle);
         Ok(())
     }
@@ -245,7 +242,7 @@ impl Ledger {
         bundle: &Bundle,
         back: bool,
     ) -> Result<(), LedgerError> {
-        self.free(agent, back, holder, bundle, |account| &mut account.used)
+        self.free(agent, back, holder, (Part::Used, bundle))
     }
 
     /// What a part of an account holds becomes free, or covers overdraft.
@@ -254,14 +251,9 @@ impl Ledger {
         agent: AgentId,
         back: bool,
         holder: Holder<'_>,
-        bundle: &Bundle,
-        part: impl FnOnce(&mut Account) -> &mut Bundle,
+        (part, bundle): (Part, &Bundle),
     ) -> Result<(), LedgerError> {
-        self.settle(agent, back, |account| {
-            let part = part(account);
-            *part = part.checked_sub(bundle).ok_or(LedgerError::Short)?;
-            Ok(())
-        })?;
+        self.settle(agent, back, bundle, |account| account.take(part, bundle))?;
         self.freed.insert(agent);
         self.sums.let_go(agent, holder, bundle);
         Ok(())
@@ -317,21 +309,23 @@ impl Ledger {
         Ok(())
     }
 
-    /// Changes what is out of one account, and keeps what is free in step.
+    /// Changes what is out of one account by this much, and keeps what is idle in step.
     fn settle(
         &mut self,
         agent: AgentId,
         held_back: bool,
+        bundle: &Bundle,
         change: impl FnOnce(&mut Account) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
         let accounts = self.agents.get_mut(&agent).ok_or(LedgerError::NoAgent)?;
         if held_back {
-            change(&mut accounts.held_back)?;
-            return accounts.held_back.balance();
+            return change(&mut accounts.held_back);
         }
-        self.idle.remove_pools(accounts.offerable.free(), PoolKind::is_open);
-        let result = change(&mut accounts.offerable).and_then(|()| accounts.offerable.balance());
-        self.idle.add_pools(accounts.offerable.free(), PoolKind::is_open);
+        let account = &mut accounts.offerable;
+        let open = || bundle.iter().map(|(kind, _)| kind).filter(|kind| kind.is_open());
+        open().for_each(|kind| self.idle.remove(account.free().get(kind)));
+        let result = change(account);
+        open().for_each(|kind| self.idle.add(account.free().get(kind)));
         result
     }
 
