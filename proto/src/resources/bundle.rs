@@ -270,10 +270,6 @@ impl Bundle {
             own.plain.clone_from(&self.plain);
             others.plain.clone_from(&other.plain);
         }
-        let mut put = |into_own: bool, (kind, pool): (&PoolKind, &Resources)| {
-            let into = if into_own { &mut own } else { &mut others };
-            into.pools.insert(kind.clone(), pool.clone());
-        };
         let (mut mine, mut theirs) = (self.pools.iter().peekable(), other.pools.iter().peekable());
         loop {
             // Both are in order of their kinds, so the lesser of the two is in one of them alone.
@@ -289,8 +285,9 @@ impl Bundle {
                 Ordering::Equal => (mine.next(), theirs.next()),
             };
             if a != b {
-                a.into_iter().for_each(|pool| put(true, pool));
-                b.into_iter().for_each(|pool| put(false, pool));
+                let pool = |(kind, pool): (&PoolKind, &Resources)| (kind.clone(), pool.clone());
+                own.pools.extend(a.map(pool));
+                others.pools.extend(b.map(pool));
             }
         }
     }
@@ -361,7 +358,7 @@ mod tests {
         assert_eq!(a.differing(&b), (bundle("cpus(a):1;cpus(b):1"), bundle("cpus(b):2;cpus(c):1")));
         assert_eq!(a.differing(&a), (Bundle::default(), Bundle::default()));
         let none = Bundle::default();
-        assert_eq!(none.differing(&a), (none.clone(), a.clone()));
+        assert_eq!(none.differing(&a), (Bundle::default(), a.clone()));
         assert_eq!(a.differing(&bundle("cpus:3")).1, bundle("cpus:3"));
     }
 

@@ -7,7 +7,7 @@ use super::Accepts;
 use super::explain::Reason;
 use crate::ledger::paths;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use tepui_proto::resources::Custom;
 use tepui_proto::{Bundle, PoolKind, Resources, Role, Scalars};
 
@@ -105,14 +105,14 @@ pub(crate) fn is_at_or_below(role: &str, above: &str) -> bool {
 pub(super) struct Free {
     bundle: Bundle,
     /// Pools that are reserved, by their owner.
-    owned: HashMap<Role, Vec<PoolKind>>,
+    owned: BTreeMap<Role, Vec<PoolKind>>,
     /// Other pools, the plain one aside.
     others: Vec<PoolKind>,
 }
 
 impl Free {
     pub(super) fn of(bundle: &Bundle) -> Self {
-        let (mut owned, mut others) = (HashMap::<Role, Vec<PoolKind>>::new(), Vec::new());
+        let (mut owned, mut others) = (BTreeMap::<Role, Vec<PoolKind>>::new(), Vec::new());
         for (kind, _) in bundle.pools() {
             match kind.owner() {
                 None => others.push(kind.clone()),

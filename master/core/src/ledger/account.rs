@@ -48,7 +48,7 @@ impl Account {
         let free = self
             .total
             .iter()
-            .map(|(kind, total)| Ok((kind.clone(), self.free_of(kind, total, self.out_of(kind)?))));
+            .map(|(kind, total)| Ok((kind.clone(), free_of(kind, total, &self.out_of(kind)?))));
         let free = free.collect::<Result<Vec<_>, LedgerError>>()?;
         self.free = Bundle::default();
         for (kind, amount) in free {
@@ -61,16 +61,12 @@ impl Account {
         self.offered.get(kind).checked_add(self.used.get(kind)).ok_or(LedgerError::Short)
     }
 
-    fn free_of(&self, kind: &PoolKind, total: &Resources, out: Resources) -> Resources {
-        if kind.is_shared() { total.clone() } else { total.saturating_sub(&out) }
-    }
-
     /// Free becomes part of this, or what is out gets an overdraft.
     ///
     /// # Errors
     /// If a sum is over the range. Nothing has changed then.
     pub(super) fn put(&mut self, part: Part, bundle: &Bundle) -> Result<(), LedgerError> {
-        self.shift(part, bundle, |have, more| have.checked_add(more))
+        self.shift(part, bundle, Resources::checked_add)
     }
 
     /// Part of this becomes free, or covers overdraft.
@@ -95,7 +91,7 @@ impl Account {
                 Part::Used => (self.used.get(kind), self.offered.get(kind)),
             };
             let now = change(have, amount)?;
-            let free = self.free_of(kind, self.total.get(kind), now.checked_add(others)?);
+            let free = free_of(kind, self.total.get(kind), &now.checked_add(others)?);
             Some((kind, now, free))
         });
         let moved = moved.collect::<Option<Vec<_>>>().ok_or(LedgerError::Short)?;
@@ -124,6 +120,11 @@ impl Account {
             of(&total).checked_add(&of(&overdraft)) == of(&free).checked_add(&of(&out))
         }) && kinds.iter().all(|kind| !free.get(kind).ports.overlaps(&out.get(kind).ports))
     }
+}
+
+/// What is free of a kind of which so much is out.
+fn free_of(kind: &PoolKind, total: &Resources, out: &Resources) -> Resources {
+    if kind.is_shared() { total.clone() } else { total.saturating_sub(out) }
 }
 
 fn countable(resources: &Resources) -> Resources {
