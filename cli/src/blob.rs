@@ -216,6 +216,10 @@ mod tests {
         std::os::unix::fs::symlink("file", at("link")).unwrap();
         let link = Target::find(&at("link")).unwrap();
         assert_eq!((link.path.file_name(), link.mode), (at("file").file_name(), 0o600));
+        std::os::unix::fs::symlink("later", at("dangling")).unwrap();
+        assert_eq!(Target::find(&at("dangling")).unwrap().path, at("later"));
+        std::os::unix::fs::symlink("round", at("round")).unwrap();
+        assert!(Target::find(&at("round")).is_err());
         let new = Target::find(&at("new")).unwrap();
         assert_eq!((new.path, new.mode, new.is_stream), (at("new"), 0o644, false));
         assert!(Target::find(Path::new("/dev/null")).unwrap().is_stream);

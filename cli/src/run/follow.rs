@@ -310,7 +310,7 @@ async fn wait_final(client: &Client, task: &str) -> Result<TaskView, CliError> {
                 // is forgotten by all but its framework.
                 match later(client, task).await {
                     Later::Comes => {}
-                    end if !std::mem::replace(&mut is_over, true) => drop(end),
+                    _ if !std::mem::replace(&mut is_over, true) => {}
                     Later::Ended(view) => return Ok(*view),
                     Later::Never => {
                         return Err(CliError::failed("it was stopped before it began")

@@ -135,6 +135,13 @@ pub fn hostile(name: &str, mode: &str) -> Folder {
         .config("mode", mode)
 }
 
+/// Uploads a module; says by which digest it is named.
+pub fn stored(cluster: &Cluster, file: &str) -> String {
+    let put = cluster.json(&["blob", "put", &guest(file).display().to_string()]);
+    let digest = put.pointer("/0/digest").and_then(Value::as_str).unwrap();
+    format!("sha256:{}", digest.trim_start_matches("sha256:"))
+}
+
 /// The ids of all parts.
 fn parts(cluster: &Cluster) -> Vec<u32> {
     let mut names: Vec<String> = fs::read_dir(cluster.dir())

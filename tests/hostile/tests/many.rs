@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tepui_e2e::{Api, Cluster, guest};
-use tepui_hostile::{besieged, hostile};
+use tepui_e2e::{Api, Cluster};
+use tepui_hostile::{besieged, hostile, stored};
 
 /// How long each goes on.
 const FOR: Duration = Duration::from_secs(6);
@@ -29,12 +29,6 @@ fn goes_on(cluster: &Cluster, name: &str) {
 fn turns(cluster: &Cluster, name: &str) -> u64 {
     let view = cluster.api().get(&format!("/frameworks/{name}"));
     view.get("turns").and_then(Value::as_u64).unwrap()
-}
-
-fn stored(cluster: &Cluster, file: &str) -> String {
-    let put = cluster.json(&["blob", "put", &guest(file).display().to_string()]);
-    let digest = put.pointer("/0/digest").and_then(Value::as_str).unwrap();
-    format!("sha256:{}", digest.trim_start_matches("sha256:"))
 }
 
 /// A framework of the hostile scheduler, with little of everything; says the status.

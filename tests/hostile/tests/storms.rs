@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
-use tepui_e2e::{Cluster, guest};
-use tepui_hostile::{besieged, hostile};
+use tepui_e2e::Cluster;
+use tepui_hostile::{besieged, hostile, stored};
 
 /// How long each goes on.
 const FOR: Duration = Duration::from_secs(6);
@@ -61,12 +61,6 @@ where
         }
         sum
     })
-}
-
-fn stored(cluster: &Cluster, file: &str) -> String {
-    let put = cluster.json(&["blob", "put", &guest(file).display().to_string()]);
-    let digest = put.pointer("/0/digest").and_then(Value::as_str).unwrap();
-    format!("sha256:{}", digest.trim_start_matches("sha256:"))
 }
 
 #[test]
@@ -177,5 +171,26 @@ fn many_who_launch_what_never_begins_push_nobody_s_ended_tasks_out() {
         };
         let all: u64 = (0..MANY).map(count).sum();
         assert!(all > 50_000, "{all}");
+    });
+}
+
+#[test]
+fn reservations_that_come_and_go_on_agents_with_many_pools_leave_others_time() {
+    let cluster = Cluster::start(2);
+    besieged(&cluster, MASTER_BYTES, || {
+        let _ran = cluster.submit(hostile("volumes", "volumes").written()).good();
+        cluster.api().wait("/agents/agent-1", |view| {
+            let pools = view.get("pools").and_then(Value::as_str);
+            pools.is_some_and(|pools| pools.matches(';').count() > 200)
+        });
+        let statuses = storm(&cluster, |client, turn, _last| {
+            let role = format!("{}{client}-{}", "deep/".repeat(20), turn / 2 % 7);
+            let what = ["reserve", "unreserve"][usize::try_from(turn % 2).unwrap()];
+            let operation = json!({ what: { "role": role, "resources": "mem:1" } });
+            (Method::POST, format!("/agents/agent-{}/operations", 1 + client % 2), operation)
+        });
+        // What the framework made a volume of meanwhile cannot be reserved.
+        assert!(statuses.keys().all(|status| [200, 409].contains(status)), "{statuses:?}");
+        assert!(statuses.get(&200).is_some_and(|count| *count > 3), "{statuses:?}");
     });
 }
