@@ -1,6 +1,6 @@
 //! The framework behind `tepui run`: one resident scheduler per tenant, which is told what to run by HTTP.
 //!
-//! `POST /runs` takes a run on and answers once it is recorded; a request with a key that
+//! `POST /runs` takes a run on and answers once it is recorded, before anything is launched; a request with a key that
 //! was seen before gets the same answer and starts nothing. `GET /runs/N` tells how far it is. `DELETE /runs/N` stops
 //! it, also what has not begun. Tasks are `rN-I`, and none that began is tried again: whoever asked sees how it ended. One
 //! that found its offer taken back, or its agent full, is launched again as `rN-I-2` and so on. A run that fits nowhere
@@ -29,6 +29,8 @@ const KILL_TIMER: &str = "kill";
 #[derive(Debug, Default)]
 pub struct Runs {
     book: Book,
+    /// The first run that was taken on in this turn: it is told of before anything of it is launched.
+    first_new: Option<u64>,
     /// Offers of this turn: used once all requests are answered, since both share what an answer has room for.
     offers: Vec<Offer>,
     /// Instances that are to be stopped, and which launch of each. Durable state says that they are stopping.
@@ -51,6 +53,7 @@ impl Runs {
             refused(503, "too-many-runs", "too many runs wait or are under way; try again later")
         };
         let number = self.book.begin(cx, spec).ok_or_else(busy)?;
+        self.first_new.get_or_insert(number);
         Ok((201, serde_json::json!({ "tasks": task_ids(number, instances) })))
     }
 
@@ -116,12 +119,14 @@ impl Runs {
         }
     }
 
-    /// Launches what waits on the offers of this turn.
+    /// Launches on the offers of this turn what waited before it.
     fn launch(&mut self, cx: &mut Cx) {
+        let first_new = self.first_new.take().unwrap_or(u64::MAX);
         for offer in &std::mem::take(&mut self.offers) {
             let mut left = Remaining::of(offer);
             // First the run that the offer answers, then whatever else fits.
-            let waiting: Vec<u64> = self.book.waiting().take(WANTS).collect();
+            let old = self.book.waiting().take_while(|number| *number < first_new);
+            let waiting: Vec<u64> = old.take(WANTS).collect();
             let first = offer.want.map(u64::from).filter(|number| waiting.contains(number));
             for number in first.into_iter().chain(waiting) {
                 if !self.fill(cx, offer, &mut left, number) {

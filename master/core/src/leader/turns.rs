@@ -4,7 +4,7 @@ use super::deadlines::Deadline;
 use super::mind::{Beginning, InFlight};
 use super::{Leader, Step};
 use crate::effect::Effect;
-use crate::state::{Framework, Waiting};
+use crate::state::{Class, Framework, Waiting};
 use std::ops::Bound;
 use tepui_proto::events::{AgentInfo, AttributeValue, Event, Offer, Start};
 use tepui_proto::scheduler::{ToScheduler, TurnMark};
@@ -109,7 +109,7 @@ impl Leader {
     }
 
     /// What is the leader's and ends with its term: agents, offers, requests. Who was not told of many refusals is told of
-    /// them first: what it answers to offers and requests may lead to more.
+    /// them before offers, which may lead to more; and of half as many as there may be before requests, too.
     fn push_soft(
         &mut self,
         now: Timestamp,
@@ -118,6 +118,7 @@ impl Leader {
     ) -> Vec<RequestId> {
         let framework = self.state.frameworks.get(&id);
         let is_behind = framework.is_some_and(|framework| framework.is_behind());
+        let untold = framework.map_or(0, |of| of.queue.count(Class::Refusals).entries);
         let mind = self.mind.framework(id);
         let lost = std::iter::from_fn(|| mind.lost_agents.pop_first());
         events.extend(lost.take(LOST_AGENTS).map(Event::AgentLost));
@@ -154,7 +155,7 @@ impl Leader {
         if !told.is_empty() {
             events.push(Event::Offers(told));
         }
-        let most = if is_behind { 0 } else { TURN_REQUESTS };
+        let most = if untold > limits::WAITING_REFUSALS / 2 { 0 } else { TURN_REQUESTS };
         let count = mind.new_requests.len().min(most);
         let mut bytes = 0;
         let mut requests = Vec::new();
